@@ -1,0 +1,393 @@
+//! Who hears what: the only list of it, used by the actors and by the simulator alike.
+//!
+//! A letter, a note of another machine, what the storage says and what the network reports each become the inputs of the
+//! machines that they concern, in a fixed order. Refuses letters of other clusters and versions (section 11).
+//!
+//! Not here: any decision about the protocol beyond who is concerned.
+
+use crate::ids::{Address, ClusterId, Peer, RequestId, ViewNumber};
+use crate::machine::Note;
+use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
+use crate::operation::{Operation, Query};
+use crate::storage::{StorageEvent, Writer};
+use crate::{birth, campaign, coordinator, election, heartbeat, lock, read, replica, sync};
+use std::sync::Arc;
+
+/// An input and the machine that hears it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delivery {
+    /// For `replica.rs`.
+    Replica(replica::Input),
+    /// For `coordinator.rs`.
+    Coordinator(coordinator::Input),
+    /// For `lock.rs`.
+    Locks(lock::Input),
+    /// For `read.rs`.
+    Reads(read::Input),
+    /// For `heartbeat.rs`.
+    Heartbeat(heartbeat::Input),
+    /// For `election.rs`.
+    Election(election::Input),
+    /// For `campaign.rs`.
+    Campaign(campaign::Input),
+    /// For `sync.rs`.
+    Sync(sync::Input),
+    /// For `birth.rs`.
+    Birth(birth::Input),
+}
+
+/// The machines of one node, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MachineName {
+    /// `replica.rs`
+    Replica,
+    /// `coordinator.rs`
+    Coordinator,
+    /// `lock.rs`
+    Locks,
+    /// `read.rs`
+    Reads,
+    /// `heartbeat.rs`
+    Heartbeat,
+    /// `election.rs`
+    Election,
+    /// `campaign.rs`
+    Campaign,
+    /// `sync.rs`
+    Sync,
+    /// `birth.rs`
+    Birth,
+}
+
+impl MachineName {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Replica,
+        Self::Coordinator,
+        Self::Locks,
+        Self::Reads,
+        Self::Heartbeat,
+        Self::Election,
+        Self::Campaign,
+        Self::Sync,
+        Self::Birth,
+    ];
+}
+
+impl Delivery {
+    /// Who hears it.
+    #[must_use]
+    pub fn machine(&self) -> MachineName {
+        match self {
+            Self::Replica(_) => MachineName::Replica,
+            Self::Coordinator(_) => MachineName::Coordinator,
+            Self::Locks(_) => MachineName::Locks,
+            Self::Reads(_) => MachineName::Reads,
+            Self::Heartbeat(_) => MachineName::Heartbeat,
+            Self::Election(_) => MachineName::Election,
+            Self::Campaign(_) => MachineName::Campaign,
+            Self::Sync(_) => MachineName::Sync,
+            Self::Birth(_) => MachineName::Birth,
+        }
+    }
+}
+
+/// Why a letter is refused unread. Nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LetterRefused {
+    /// Another protocol version.
+    #[error("protocol version {theirs}, and this node speaks {PROTOCOL_VERSION}")]
+    Version {
+        /// The sender's.
+        theirs: u16,
+    },
+    /// Another cluster.
+    #[error("cluster {theirs}, and this node belongs to {ours}")]
+    Cluster {
+        /// The sender's.
+        theirs: ClusterId,
+        /// This node's.
+        ours: ClusterId,
+    },
+    /// Only `Hello` may come from, or go to, a node that knows no cluster.
+    #[error("the sender or this node knows no cluster yet")]
+    NoCluster,
+    /// A view in it cannot be one.
+    #[error("malformed")]
+    Malformed,
+}
+
+/// What this node knows, for the letters that it sends and gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its cluster.
+    pub cluster: Option<ClusterId>,
+    /// The last decided view in force here; 0 for none.
+    pub view: ViewNumber,
+}
+
+fn refusal(known: &Known, envelope: &Envelope) -> Option<LetterRefused> {
+    if envelope.version != PROTOCOL_VERSION {
+        return Some(LetterRefused::Version { theirs: envelope.version });
+    }
+    let is_hello = matches!(envelope.message, PeerMessage::Hello { .. } | PeerMessage::HelloAnswer { .. });
+    match (known.cluster, envelope.cluster) {
+        (Some(ours), Some(theirs)) if ours != theirs => return Some(LetterRefused::Cluster { theirs, ours }),
+        (None, _) | (_, None) if !is_hello => return Some(LetterRefused::NoCluster),
+        (Some(_) | None, Some(_) | None) => {}
+    }
+    let view = match &envelope.message {
+        PeerMessage::Election { view } | PeerMessage::Victory { view } | PeerMessage::ViewIs { view } => Some(view),
+        PeerMessage::HelloAnswer { view, .. } => view.as_ref(),
+        PeerMessage::Accept { proposal, .. } => Some(proposal),
+        _ => None, // No other letter carries a view that would be acted on.
+    };
+    match (view, known.cluster) {
+        (Some(view), _) if !view.is_well_formed() => Some(LetterRefused::Malformed),
+        (Some(view), Some(ours)) if view.cluster != ours => Some(LetterRefused::Cluster { theirs: view.cluster, ours }),
+        (Some(_) | None, Some(_) | None) => None,
+    }
+}
+
+/// What a letter sets off.
+///
+/// # Errors
+/// When it is refused unread; nothing changes then.
+pub fn letter(known: &Known, envelope: Envelope) -> Result<Vec<Delivery>, LetterRefused> {
+    if let Some(refusal) = refusal(known, &envelope) {
+        return Err(refusal);
+    }
+    let Envelope { from, view: sender_view, message, cluster, .. } = envelope;
+    let mut deliveries = Vec::with_capacity(2);
+    if sender_view != known.view && known.cluster.is_some() && cluster.is_some() {
+        deliveries.push(Delivery::Replica(replica::Input::Heard { from: from.clone(), view: sender_view }));
+    }
+    open(from, message, &mut deliveries);
+    Ok(deliveries)
+}
+
+fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
+    use Delivery::{Birth, Campaign, Coordinator, Election, Heartbeat, Reads, Replica, Sync};
+    let learnt = |view| Replica(replica::Input::Learnt { view });
+    let delivery = match message {
+        PeerMessage::Prepare { view, attempt, entry, commit_index } => {
+            Replica(replica::Input::Prepare { from, view, attempt, entry, commit_index })
+        }
+        PeerMessage::Vote { view, attempt, index, refusal } => {
+            Coordinator(coordinator::Input::Vote { from, view, attempt, index, refusal })
+        }
+        PeerMessage::Commit { view, attempt, index, hash } => {
+            Replica(replica::Input::Commit { from, view, attempt, index, hash })
+        }
+        PeerMessage::Committed { view, attempt, index } => {
+            Coordinator(coordinator::Input::Committed { from, view, attempt, index })
+        }
+        PeerMessage::Confirm { view, round } => Replica(replica::Input::Confirm { from, view, round }),
+        PeerMessage::Confirmed { view, round, refusal } => Reads(read::Input::Confirmed { from, view, round, refusal }),
+        PeerMessage::Heartbeat { view, beat, log_end, commit_index, hash } => {
+            Heartbeat(heartbeat::Input::Heartbeat { from, view, beat, log_end, commit_index, hash })
+        }
+        PeerMessage::HeartbeatAnswer { view, beat, serving } => {
+            Heartbeat(heartbeat::Input::HeartbeatAnswer { from, view, beat, serving })
+        }
+        PeerMessage::Election { view } => {
+            to.push(learnt(view.clone()));
+            Election(election::Input::Election { from, view })
+        }
+        PeerMessage::Alive { view, can_lead } => Election(election::Input::Alive { from, view, can_lead }),
+        PeerMessage::Victory { view } => {
+            to.push(learnt(view.clone()));
+            Election(election::Input::Victory { from, view })
+        }
+        PeerMessage::TakeOver { view } => Coordinator(coordinator::Input::TakeOver { from, view }),
+        PeerMessage::Trial { view, campaign } => Replica(replica::Input::Trial { from, view, campaign }),
+        PeerMessage::TrialAnswer { view, campaign, willing, promised } => {
+            Campaign(campaign::Input::TrialAnswer { from, view, campaign, willing, promised })
+        }
+        PeerMessage::Promise { view, ballot } => Replica(replica::Input::Promise { from, view, ballot }),
+        PeerMessage::Promised { view, ballot, answer } => {
+            Campaign(campaign::Input::Promised { from, view, ballot, answer })
+        }
+        PeerMessage::Accept { view, ballot, proposal } => {
+            Replica(replica::Input::Accept { from, view, ballot, proposal })
+        }
+        PeerMessage::Accepted { view, ballot, answer } => {
+            Campaign(campaign::Input::Accepted { from, view, ballot, answer })
+        }
+        PeerMessage::AskView => Replica(replica::Input::AskView { from }),
+        PeerMessage::ViewIs { view } => learnt(view),
+        PeerMessage::BeginSync { commit_index, hash } => Sync(sync::Input::BeginSync { from, commit_index, hash }),
+        PeerMessage::SyncOk { session, from: start } => Sync(sync::Input::SyncOk { from, session, start }),
+        PeerMessage::SyncRefused { session, reason } => Sync(sync::Input::SyncRefused { from, session, reason }),
+        PeerMessage::GiveMeAllData { session, cursor } => Sync(sync::Input::GiveMeAllData { from, session, cursor }),
+        PeerMessage::Chunk { session, cursor, pairs, checksum, last } => {
+            Sync(sync::Input::Chunk { from, session, cursor, pairs, checksum, last })
+        }
+        PeerMessage::GiveEntries { session, after } => Sync(sync::Input::GiveEntries { from, session, after }),
+        PeerMessage::Entries { session, after, entries, last } => {
+            Sync(sync::Input::Entries { from, session, after, entries, last })
+        }
+        PeerMessage::EndSync { session, index, hash } => Sync(sync::Input::EndSync { from, session, index, hash }),
+        PeerMessage::ListMe => Heartbeat(heartbeat::Input::ListMe { from }),
+        PeerMessage::Hello { seeds } => Birth(birth::Input::Hello { from, seeds }),
+        PeerMessage::HelloAnswer { seeds, view } => {
+            if let Some(view) = &view {
+                to.push(learnt(view.clone()));
+            }
+            Birth(birth::Input::HelloAnswer { from, seeds, view })
+        }
+    };
+    to.push(delivery);
+}
+
+/// What a note sets off.
+#[must_use]
+pub fn note(note: Note) -> Vec<Delivery> {
+    use Delivery::{Campaign, Coordinator, Election, Heartbeat, Locks, Reads, Replica, Sync};
+    match note {
+        Note::ViewChanged { view } => view_changed(&view),
+        Note::Lead { view, tail, committed, last_timestamp } => {
+            vec![Coordinator(coordinator::Input::Lead { view, tail, committed, last_timestamp })]
+        }
+        Note::Serving { view } => vec![
+            Reads(read::Input::Serving { view }),
+            Heartbeat(heartbeat::Input::Serving { view }),
+            Election(election::Input::Serving { view }),
+            Sync(sync::Input::Serving { view }),
+        ],
+        Note::NotServing { view } => vec![
+            Reads(read::Input::NotServing { view }),
+            Heartbeat(heartbeat::Input::NotServing { view }),
+            Election(election::Input::NotServing { view }),
+            Sync(sync::Input::NotServing { view }),
+        ],
+        Note::Suspected { view, reason } => vec![
+            Replica(replica::Input::Suspects { view, suspected: true }),
+            Election(election::Input::Suspected { view, reason }),
+        ],
+        Note::Trusted { view } => vec![
+            Replica(replica::Input::Suspects { view, suspected: false }),
+            Election(election::Input::Trusted { view }),
+        ],
+        Note::Silent { view, voter, reason } => {
+            vec![Coordinator(coordinator::Input::Silent { view, voter, reason })]
+        }
+        Note::Campaign { view, reason } => vec![Campaign(campaign::Input::Campaign { view, reason })],
+        Note::SetOffline { view, voters, reason } => {
+            vec![Campaign(campaign::Input::SetOffline { view, voters, reason })]
+        }
+        Note::AddReplica { view, peer } => vec![Campaign(campaign::Input::AddReplica { view, peer })],
+        Note::AddWitness { view, peer } => vec![Campaign(campaign::Input::AddWitness { view, peer })],
+        Note::HandOver { to } => vec![Coordinator(coordinator::Input::HandOver { to })],
+        Note::HandOverNow { view, to } => vec![Campaign(campaign::Input::HandOverNow { view, to })],
+        Note::CampaignFailed { view, no_quorum, reason } => vec![
+            Coordinator(coordinator::Input::CampaignFailed { view, no_quorum, reason: reason.clone() }),
+            Election(election::Input::CampaignFailed { view, no_quorum, reason: reason.clone() }),
+            Sync(sync::Input::CampaignFailed { view, no_quorum, reason }),
+        ],
+        Note::Learnt { view } => vec![Replica(replica::Input::Learnt { view })],
+        Note::Acquire { owner, locks } => vec![Locks(lock::Input::Acquire { owner, locks })],
+        Note::Release { owner } => vec![Locks(lock::Input::Release { owner })],
+        Note::Granted { owner } => vec![granted(owner)],
+        Note::CommitSeen { index, hash } => vec![Replica(replica::Input::CommitSeen { index, hash })],
+        Note::LogPosition { log_end, committed } => vec![
+            Heartbeat(heartbeat::Input::LogPosition { log_end, committed }),
+            Sync(sync::Input::LogPosition { log_end, committed }),
+        ],
+        Note::SyncBegan { from } => vec![Replica(replica::Input::SyncBegan { from })],
+        Note::Synced { index, hash, last_timestamp } => {
+            vec![Replica(replica::Input::Synced { index, hash, last_timestamp })]
+        }
+        Note::Pace { delay_ms } => vec![Coordinator(coordinator::Input::Pace { delay_ms })],
+        Note::AnswerWhenConfirmed { request, answer } => {
+            vec![Reads(read::Input::AnswerWhenConfirmed { request, answer })]
+        }
+        Note::Diverged => vec![Sync(sync::Input::Diverged)],
+    }
+}
+
+/// A view in force concerns everyone but the lock table: owners let go of their locks themselves.
+fn view_changed(view: &Arc<crate::view::View>) -> Vec<Delivery> {
+    vec![
+        Delivery::Coordinator(coordinator::Input::ViewChanged(view.clone())),
+        Delivery::Reads(read::Input::ViewChanged(view.clone())),
+        Delivery::Heartbeat(heartbeat::Input::ViewChanged(view.clone())),
+        Delivery::Election(election::Input::ViewChanged(view.clone())),
+        Delivery::Campaign(campaign::Input::ViewChanged(view.clone())),
+        Delivery::Sync(sync::Input::ViewChanged(view.clone())),
+        Delivery::Birth(birth::Input::ViewChanged(view.clone())),
+    ]
+}
+
+fn granted(owner: lock::LockOwner) -> Delivery {
+    use lock::LockOwner;
+    match owner {
+        LockOwner::Ticket(_) | LockOwner::Inherited(_) => Delivery::Coordinator(coordinator::Input::Granted { owner }),
+        LockOwner::Slot(_) => Delivery::Replica(replica::Input::Granted { owner }),
+        LockOwner::Read(_) => Delivery::Reads(read::Input::Granted { owner }),
+        LockOwner::Join(_) => Delivery::Sync(sync::Input::Granted { owner }),
+    }
+}
+
+/// What an answer of the storage sets off.
+#[must_use]
+pub fn storage(event: StorageEvent) -> Vec<Delivery> {
+    use Delivery::{Coordinator, Reads, Replica, Sync};
+    match event {
+        StorageEvent::Durable { write, by: Writer::Replica } => vec![Replica(replica::Input::Durable { write })],
+        StorageEvent::Durable { write, by: Writer::Sync } => vec![Sync(sync::Input::Durable { write })],
+        StorageEvent::Applied { index, outcomes } => vec![
+            Replica(replica::Input::Applied { index }),
+            Coordinator(coordinator::Input::Applied { index, outcomes }),
+        ],
+        // Request ids are unique in a node: whoever did not ask drops it.
+        StorageEvent::Located { request, channel } => vec![
+            Coordinator(coordinator::Input::Located { request, channel: channel.clone() }),
+            Reads(read::Input::Located { request, channel }),
+        ],
+        StorageEvent::Examined { round, verdicts } => {
+            vec![Coordinator(coordinator::Input::Examined { round, verdicts })]
+        }
+        StorageEvent::Queried { request, found, index } => vec![Reads(read::Input::Queried { request, found, index })],
+        StorageEvent::Pinned { session, index, hash, bytes } => {
+            vec![Sync(sync::Input::Pinned { session, index, hash, bytes })]
+        }
+        StorageEvent::ChunkRead { session, cursor, chunk } => {
+            vec![Sync(sync::Input::ChunkRead { session, cursor, chunk })]
+        }
+        StorageEvent::LogRead { session, after, hash, entries, applied } => {
+            vec![Sync(sync::Input::LogRead { session, after, hash, entries, applied })]
+        }
+        StorageEvent::Mismatch { write } => vec![Sync(sync::Input::Mismatch { write })],
+    }
+}
+
+/// A client's write.
+#[must_use]
+pub fn submit(request: RequestId, operation: Operation) -> Delivery {
+    Delivery::Coordinator(coordinator::Input::Submit { request, operation })
+}
+
+/// A client's query.
+#[must_use]
+pub fn query(request: RequestId, query: Query) -> Delivery {
+    Delivery::Reads(read::Input::Read { request, query })
+}
+
+/// A connection to this address was refused or reset; a letter that only timed out is simply lost.
+#[must_use]
+pub fn unreachable(address: &Address) -> Vec<Delivery> {
+    vec![
+        Delivery::Heartbeat(heartbeat::Input::Unreachable { address: address.clone() }),
+        Delivery::Election(election::Input::Unreachable { address: address.clone() }),
+        Delivery::Campaign(campaign::Input::Unreachable { address: address.clone() }),
+        Delivery::Coordinator(coordinator::Input::Unreachable { address: address.clone() }),
+        Delivery::Sync(sync::Input::Unreachable { address: address.clone() }),
+    ]
+}
+
+/// The request kept open at this address ended.
+#[must_use]
+pub fn watch_ended(address: &Address) -> Vec<Delivery> {
+    vec![Delivery::Heartbeat(heartbeat::Input::WatchEnded { address: address.clone() })]
+}

@@ -1,0 +1,82 @@
+//! What a node says of itself to people: a copy of each machine's state, never read back by a machine.
+
+use crate::ids::{Index, Millis, NodeId, SessionId, ViewNumber, Voter};
+use crate::view::View;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a node is in its cluster now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Knows no view yet.
+    #[default]
+    Waiting,
+    /// Serves as primary.
+    Primary,
+    /// Listed by its view, and not serving as primary.
+    Replica,
+    /// Not listed: joins, or waits for its turn.
+    Syncing,
+    /// Votes, holds nothing.
+    Witness,
+}
+
+/// What the primary knows of another voter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Where its log ended at its last heartbeat.
+    pub log_end: Index,
+    /// What it knew to be committed then.
+    pub commit_index: Index,
+    /// When it was last heard.
+    pub heard_at: Millis,
+}
+
+/// A sync session as its giver, or its taker, sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Which.
+    pub session: SessionId,
+    /// Who joins.
+    pub node: NodeId,
+    /// `snapshot`, `entries` or `ending`.
+    pub phase: String,
+    /// Bytes of the snapshot that were sent or taken.
+    pub bytes: u64,
+    /// Roughly how many there are; 0 when not known.
+    pub bytes_total: u64,
+    /// The last entry that was sent or taken.
+    pub index: Index,
+}
+
+/// One node, as it sees itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// What it is.
+    pub role: Role,
+    /// The last decided view that it knows.
+    pub view: Option<Arc<View>>,
+    /// The view in which it serves as primary.
+    pub serving: Option<ViewNumber>,
+    /// Where its log ends.
+    pub log_end: Index,
+    /// What it knows to be committed.
+    pub commit_index: Index,
+    /// What its store shows.
+    pub applied: Index,
+    /// Of the primary: the others, as last heard.
+    pub peers: BTreeMap<Voter, PeerStatus>,
+    /// The session under way.
+    pub sync: Option<SyncStatus>,
+    /// Writes that wait or are in flight.
+    pub writes_waiting: u64,
+    /// Reads that wait.
+    pub reads_waiting: u64,
+    /// Locks held.
+    pub locks_held: u64,
+    /// Lock requests that wait.
+    pub locks_waiting: u64,
+    /// What it waits for before it can serve, for people; empty when it does not.
+    pub waiting_for: String,
+}
