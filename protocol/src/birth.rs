@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// Somebody asks who this is.
     Hello { from: Peer, seeds: Vec<Address> },

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// The primary is suspected.
     Suspected { view: ViewNumber, reason: String },
@@ -39,7 +40,7 @@ impl Election {
     /// A machine that has heard nothing yet; its first `tick` begins.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        let _ = (setup);
+        let _ = setup;
         Self {}
     }
 

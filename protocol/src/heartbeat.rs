@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// A replica or witness lives.
     Heartbeat { from: Peer, view: ViewNumber, beat: u64, log_end: Index, commit_index: Index, hash: Hash },
@@ -37,7 +38,7 @@ impl Heartbeats {
     /// A machine that has heard nothing yet; its first `tick` begins.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        let _ = (setup);
+        let _ = setup;
         Self {}
     }
 

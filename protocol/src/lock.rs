@@ -45,6 +45,7 @@ pub enum LockOwner {
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// Take these, in this order, all or wait.
     Acquire { owner: LockOwner, locks: Vec<(Resource, Mode)> },

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// A client's query.
     Read { request: RequestId, query: Query },
@@ -40,7 +41,7 @@ impl Reads {
     /// A machine that has heard nothing yet; its first `tick` begins.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        let _ = (setup);
+        let _ = setup;
         Self {}
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// R-4, from the primary, this node's own coordinator included.
     Prepare { from: Peer, view: ViewNumber, attempt: Attempt, entry: Arc<Entry>, commit_index: Index },

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// R-18, giver.
     BeginSync { from: Peer, commit_index: Index, hash: Hash },
