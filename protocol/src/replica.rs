@@ -1,6 +1,6 @@
 //! What this node has promised: the log's end, votes (R-4..R-9), ballots; a witness is one without a log.
 
-use crate::ids::{Attempt, Ballot, Hash, Index, Millis, Now, Peer, Timestamp, ViewNumber, WriteId};
+use crate::ids::{Attempt, Ballot, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};
 use crate::lock::LockOwner;
 use crate::log::Entry;
 use crate::machine::{Effects, Machine, Setup};
@@ -42,6 +42,8 @@ pub enum Input {
     Suspects { view: ViewNumber, suspected: bool },
     /// The primary says that this is committed.
     CommitSeen { index: Index, hash: Hash },
+    /// R-18, giver: has a view after this one been accepted? Answered by `Fenced`.
+    Fence { view: ViewNumber, session: SessionId },
     /// A sync session began: what was above the commit index is dropped.
     SyncBegan { from: SyncFrom },
     /// The sync session brought the log here.
