@@ -29,6 +29,35 @@ pub struct CallReply {
     pub view: Option<Arc<View>>,
 }
 
+/// Calls that travel together, in one request to one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRequest {
+    /// The last view that the caller knows.
+    pub known: ViewNumber,
+    /// The calls.
+    pub calls: Vec<ClientCall>,
+}
+
+/// The answers to a [`CallRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReplies {
+    /// One for each call, in order.
+    pub answers: Vec<Answer>,
+    /// The last decided view that the node knows, when the caller knows an older one.
+    pub view: Option<Arc<View>>,
+}
+
+/// Whether a node leads: cheap to ask and to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leading {
+    /// Its cluster.
+    pub cluster: Option<ClusterId>,
+    /// The view in which it serves as primary.
+    pub serving: Option<ViewNumber>,
+    /// The last decided view that it knows, when the caller knows an older one.
+    pub view: Option<Arc<View>>,
+}
+
 /// A view that came into force, as one node saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewChange {
