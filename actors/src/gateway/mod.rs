@@ -1,7 +1,15 @@
 //! What the web tier asks of the cluster, and what it is told (section 10).
 //!
 //! Not here: HTTP in any direction. Handlers of the client port hold a [`GatewayHandle`]; what goes to the nodes goes
-//! through a port that the binary provides.
+//! through a [`NodePort`] that the binary provides.
+//!
+//! Reading order: the words here, [`follow`] (who leads), [`judge`] (what a try's outcome means), [`actor`].
+
+pub mod actor;
+pub mod follow;
+pub mod judge;
+
+pub use actor::{GatewayActor, GatewayConfig, NodePort, handle};
 
 use futures_util::future::BoxFuture;
 use lockstep_protocol::ids::{Address, ClusterId, Peer, Timestamp, ViewNumber, Voter};
@@ -45,6 +53,20 @@ pub struct CallReplies {
     pub answers: Vec<Answer>,
     /// The last decided view that the node knows, when the caller knows an older one.
     pub view: Option<Arc<View>>,
+}
+
+/// Why a node did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallFailed {
+    /// Nothing was sent: it refused the connection, or could not be found. Certainly without effect.
+    #[error("cannot be reached")]
+    Unreached,
+    /// The connection broke, or no answer came. It may have taken effect.
+    #[error("no answer")]
+    Lost,
+    /// It refused the request unread: another secret, cluster or version. Without effect.
+    #[error("refused: {0}")]
+    Refused(String),
 }
 
 /// Whether a node leads: cheap to ask and to answer.
