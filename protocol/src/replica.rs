@@ -100,7 +100,9 @@ pub struct Replica {
     waiting: Option<Waiting>,
     acknowledgements: Vec<Acknowledgement>,
     /// Committed slots whose locks go once the store shows them.
-    locked_until_applied: Vec<Index>,
+    locked_until_applied: Vec<(Index, u64)>,
+    /// Counts acquisitions of locks.
+    last_lock: u64,
     writes: BTreeMap<WriteId, AfterWrite>,
     last_write: WriteId,
     held: Vec<Input>,
@@ -126,6 +128,7 @@ impl Replica {
             waiting: None,
             acknowledgements: Vec::new(),
             locked_until_applied: Vec::new(),
+            last_lock: 0,
             writes: BTreeMap::new(),
             last_write: WriteId(0),
             held: Vec::new(),

@@ -84,7 +84,8 @@ pub enum StorageRequest {
         /// The vote.
         vote: VoteRecord,
     },
-    /// Puts this record into its slot, and drops all behind it. Answered by `Durable`.
+    /// Puts this record into its slot, and drops all behind it, unless the slot holds the same entry already.
+    /// Answered by `Durable`.
     WriteLog {
         /// Named in the answer.
         write: WriteId,
