@@ -84,6 +84,9 @@ impl Observer {
             | Note::Campaign { .. }
             | Note::SetOffline { .. }
             | Note::AddReplica { .. }
+            | Note::AddFailed { .. }
+            | Note::Fence { .. }
+            | Note::Fenced { .. }
             | Note::AddWitness { .. }
             | Note::HandOver { .. }
             | Note::HandOverNow { .. }
