@@ -78,7 +78,7 @@ fn a_misspelt_key_names_the_right_one() {
         ("hartbeat.interval_ms = 5", "hartbeat.interval_ms", "heartbeat.interval_ms"),
         ("interval_ms = 5", "interval_ms", "heartbeat.interval_ms"),
         ("node.adress = \"x\"", "node.adress", "node.address"),
-        ("[replicaton]", "replicaton", "replication.vote_timeout_ms"),
+        ("[replicaton]", "replicaton", "replication"),
         ("node.id.x = 5", "node.id.x", "node.id"),
     ] {
         let said = load(wrong, &[]);
@@ -88,8 +88,7 @@ fn a_misspelt_key_names_the_right_one() {
             continue;
         };
         assert_eq!(named, key);
-        let same_table = |a: &str, b: &str| a.split('.').next() == b.split('.').next();
-        assert!(hinted == hint || (wrong.starts_with('[') && same_table(hinted, hint)), "{wrong}: {hinted}");
+        assert_eq!(hinted, hint, "{wrong}");
     }
 }
 
@@ -100,7 +99,6 @@ fn a_wrong_type_says_what_is_allowed() {
         "heartbeat.interval_ms must be a whole number from 10 to 60000 (milliseconds), not the text \"fast\"";
     assert_eq!(said, expected);
     assert_eq!(refusal("channels.create_on_post = 1"), "channels.create_on_post must be true or false, not 1");
-    assert_eq!(refusal("batch.max_ops = 1.5"), refusal("batch.max_ops = 1.5"));
     assert!(refusal("batch.max_ops = 1.5").ends_with("not 1.5"));
     assert!(refusal("batch.max_ops = [1]").ends_with("not a list"));
     assert!(refusal("gateway.data_nodes = \"127.0.0.1:1\"").contains("must be a list of texts"));

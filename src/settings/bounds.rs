@@ -103,12 +103,14 @@ fn check_number(layers: &Layers, bound: &Bound) -> Result<(), SettingsError> {
     refuse_unless(fits, layers, bound.key, &bound.allowed())
 }
 
-/// What must hold between two numbers.
+/// What must hold between two numbers. The one that somebody set is blamed.
 fn check_relations(layers: &Layers) -> Result<(), SettingsError> {
     let least = |key: &str, times: i64, of: &str| {
         let min = times * layers.number(of);
         let allowed = format!("at least {times} x {of}, which is {min}");
+        let blamed = if layers.is_default(key) { of } else { key };
         refuse_unless(layers.number(key) >= min, layers, key, &allowed)
+            .map_err(|error| error.standing(layers.origin(blamed)))
     };
     least("heartbeat.timeout_ms", 2, "heartbeat.interval_ms")?;
     least("election.victory_timeout_ms", 2, "election.answer_timeout_ms")?;

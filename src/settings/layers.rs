@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// What a variable of the environment begins with.
 const PREFIX: &str = "LOCKSTEP__";
+/// Where a value stands that nobody set.
+const DEFAULTS: &str = "the built-in defaults";
 
 /// What a value must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ impl Layers {
     ) -> Result<Self, SettingsError> {
         let defaults = File::from_str(DEFAULT_TOML, FileFormat::Toml);
         let mut builder = Config::builder().add_source(defaults.clone());
-        let mut values = layer(&defaults, "the built-in defaults")?;
+        let mut values = layer(&defaults, DEFAULTS)?;
         let kinds = values.iter().map(|(key, placed)| (key.clone(), kind_of(&placed.kind))).collect();
         let schema = Schema { kinds };
         if let Some(path) = file {
@@ -97,6 +99,11 @@ impl Layers {
             Some(ValueKind::Array(parts)) => parts.iter().filter_map(|part| part.clone().into_string().ok()).collect(),
             Some(_) | None => Vec::new(),
         }
+    }
+
+    /// Whether the value of a key is that of the built-in defaults.
+    pub(super) fn is_default(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|placed| placed.origin == DEFAULTS)
     }
 
     /// Where the value of a key stands.
@@ -195,12 +202,10 @@ impl Schema {
     }
 
     fn unknown(&self, key: &str, origin: &str) -> SettingsError {
-        let nearest = self.kinds.keys().min_by_key(|known| distance_by_part(key, known));
-        SettingsError::UnknownKey {
-            key: key.to_owned(),
-            origin: origin.to_owned(),
-            hint: nearest.cloned().unwrap_or_default(),
-        }
+        let tables = self.kinds.keys().filter_map(|known| known.split('.').next());
+        let known = self.kinds.keys().map(String::as_str).chain(tables);
+        let nearest = known.min_by_key(|known| distance_by_part(key, known)).unwrap_or_default();
+        SettingsError::UnknownKey { key: key.to_owned(), origin: origin.to_owned(), hint: nearest.to_owned() }
     }
 }
 

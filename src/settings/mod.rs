@@ -74,6 +74,19 @@ pub enum SettingsError {
     },
 }
 
+impl SettingsError {
+    /// The same, said of another place.
+    fn standing(mut self, place: String) -> Self {
+        match &mut self {
+            Self::File { path: origin, .. }
+            | Self::UnknownKey { origin, .. }
+            | Self::WrongType { origin, .. }
+            | Self::OutOfBounds { origin, .. } => *origin = place,
+        }
+        self
+    }
+}
+
 /// What the process is: it decides which keys must be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
