@@ -4,5 +4,7 @@
 //! Reading order: [`settings`], then what runs a process (`node`, `gateway`), then [`http`], then the commands in [`cli`].
 
 pub mod cli;
+pub mod gateway;
 pub mod http;
+pub mod node;
 pub mod settings;
