@@ -33,8 +33,6 @@ pub enum Mode {
 pub enum LockOwner {
     /// The primary's coordinator: the operations on one channel that will go into one batch.
     Ticket(u64),
-    /// The primary's coordinator: an entry that it found in its log.
-    Inherited(Index),
     /// A replica: the entry in doubt in this slot.
     Slot(Index),
     /// The primary: a read.
