@@ -291,6 +291,8 @@ pub struct Node {
     pub campaigned: ViewNumber,
     /// The last view after which it said that it accepted another: it votes on nothing there any more.
     pub left: Option<ViewNumber>,
+    /// How long it stays away when its disk fails, as the plan said it will.
+    pub disk_away: Option<u64>,
     /// It is not to live again.
     pub gone: bool,
 }
@@ -312,6 +314,7 @@ impl Node {
             garble: 0,
             campaigned: ViewNumber(0),
             left: None,
+            disk_away: None,
             gone: false,
         }
     }

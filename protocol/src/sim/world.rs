@@ -41,7 +41,7 @@ pub(super) enum Event {
     /// A request kept open ended.
     WatchEnded { node: usize, life: u32, watch: u32 },
     /// A process starts, unless it lives.
-    Start { node: usize, wiped: bool },
+    Start { node: usize },
     /// The process dies, if it is still this one.
     Die { node: usize, life: u32, away_us: u64 },
     /// The plan's next fault.
@@ -118,6 +118,8 @@ pub(super) struct World {
     pub(super) calm: Calm,
     pub(super) trace: Trace,
     pub(super) counts: Counts,
+    /// Locks that a fault holds.
+    pub(super) held: Vec<(usize, u32, LockOwner)>,
     pub(super) finished: bool,
     watches: u32,
 }
@@ -145,6 +147,7 @@ impl World {
             calm: Calm::default(),
             trace,
             counts: Counts::default(),
+            held: Vec::new(),
             finished: false,
             watches: 0,
             plan,
@@ -156,7 +159,7 @@ impl World {
     fn prepare(&mut self) {
         for node in 0..self.nodes.len() {
             let at = self.plan.starts.get(node).copied().unwrap_or(0);
-            self.at(at, Event::Start { node, wiped: false });
+            self.at(at, Event::Start { node });
         }
         for place in 0..self.plan.faults.len() {
             let (at, fault) = self.plan.faults[place];
@@ -202,7 +205,7 @@ impl World {
                 self.watch_ended(node, life, watch);
                 Ok(())
             }
-            Event::Start { node, wiped } => self.start(node, wiped),
+            Event::Start { node } => self.start(node),
             Event::Die { node, life, away_us } => {
                 if self.lives(node, life) {
                     self.kill(node, false, away_us);
@@ -269,17 +272,13 @@ impl World {
     }
 
     /// Starts a process over what its disk holds.
-    fn start(&mut self, node: usize, wiped: bool) -> Checked {
+    fn start(&mut self, node: usize) -> Checked {
         if self.nodes[node].process.is_some() || self.nodes[node].gone {
             return Ok(());
         }
-        let incarnation = Incarnation(self.rng.u64(..));
-        if wiped {
-            self.wipe(node);
-        }
         let limits = self.plan.limits.clone();
         let known = &self.nodes[node];
-        let opened = Storage::open(known.disk.clone(), known.me.voter.clone(), incarnation, &limits);
+        let opened = Storage::open(known.disk.clone(), known.me.voter.clone(), known.me.incarnation, &limits);
         let (storage, recovered) =
             opened.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", known.me.voter)))?;
         self.recovered(node, &recovered)?;
@@ -308,7 +307,8 @@ impl World {
         let life = self.nodes[node].life;
         let Some(process) = self.nodes[node].process.as_mut() else { return };
         let (busy, born) = (process.is_busy(), process.born);
-        let needs_turn = busy && !std::mem::replace(&mut process.turn_pending, busy || process.turn_pending);
+        let needs_turn = busy && !process.turn_pending;
+        process.turn_pending |= needs_turn;
         let wake = process.next_deadline().map(|deadline| (born + deadline.0 * 1_000).max(self.now + 1));
         let wake = wake.filter(|at| process.wake_at.is_none_or(|set| *at < set));
         if wake.is_some() {
@@ -479,17 +479,14 @@ impl World {
     }
 
     fn open(&mut self, node: usize, life: u32, envelope: Envelope) {
-        let (now, trace) = (self.now, &mut self.trace);
-        let voter = self.nodes[node].me.voter.clone();
-        let mut refused = None;
-        if let Some(process) = self.nodes[node].process.as_mut().filter(|_| self.nodes[node].life == life) {
-            match route::letter(&process.known, envelope) {
-                Ok(deliveries) => deliveries.into_iter().for_each(|delivery| process.queue(delivery)),
-                Err(why) => refused = Some(why),
-            }
+        if !self.lives(node, life) {
+            return;
         }
-        if let Some(why) = refused {
-            trace.say(now, Weight::Full, || format!("{voter} refuses a letter: {why}"));
+        let known = &mut self.nodes[node];
+        let Some(process) = known.process.as_mut() else { return };
+        match route::letter(&process.known, envelope) {
+            Ok(deliveries) => deliveries.into_iter().for_each(|delivery| process.queue(delivery)),
+            Err(why) => self.trace.say(self.now, Weight::Full, || format!("{} refuses a letter: {why}", known.me.voter)),
         }
         self.stir(node);
     }
