@@ -12,7 +12,7 @@
 mod goals;
 
 use crate::ids::{Address, Ballot, Millis, NodeId, Now, Peer, ViewNumber, Voter};
-use crate::machine::{Effects, Machine, Note, Setup, Timing};
+use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
 use crate::message::{BallotAnswer, PeerMessage};
 use crate::status::NodeStatus;
 use crate::view::View;
@@ -280,8 +280,11 @@ impl Campaign {
         self.run = None;
         self.outbid_tries = 0;
         self.retry_at = None;
-        self.goals = Goals::default();
+        let joiner = std::mem::take(&mut self.goals).into_replica();
         let mut effects = Effects::none();
+        if let Some(peer) = joiner {
+            effects.tell(Note::AddFailed { view: view.number, peer });
+        }
         effects.tell(Note::CampaignFailed { view: view.number, no_quorum, reason: reason.to_owned() });
         effects
     }
@@ -421,7 +424,7 @@ impl Machine for Campaign {
             Input::AddReplica { view, peer } => {
                 let known = self.electorate(view);
                 if known.is_none_or(|known| known.seat(&peer.voter).is_some()) {
-                    return Effects::none();
+                    return Effects::one(Effect::Tell(Note::AddFailed { view, peer }));
                 }
                 self.goals.add_replica(peer);
                 self.pursue(now)

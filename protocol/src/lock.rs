@@ -1,6 +1,6 @@
 //! The lock table: who may touch what, while a batch is in doubt.
 
-use crate::ids::{Index, Millis, Now, RequestId, SessionId};
+use crate::ids::{Millis, Now, RequestId, SessionId};
 use crate::machine::{Effects, Machine};
 use crate::operation::ChannelName;
 use crate::status::NodeStatus;
@@ -33,8 +33,8 @@ pub enum Mode {
 pub enum LockOwner {
     /// The primary's coordinator: the operations on one channel that will go into one batch.
     Ticket(u64),
-    /// A replica: the entry in doubt in this slot.
-    Slot(Index),
+    /// A replica: an entry in doubt. Counts its acquisitions, so that a late grant is never taken for another's.
+    Slot(u64),
     /// The primary: a read.
     Read(RequestId),
     /// The primary: the end of a join.

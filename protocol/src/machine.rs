@@ -5,7 +5,7 @@
 //!
 //! Not here: who hears a [`Note`] (`route.rs`), and who carries effects out (the actors, or the simulator).
 
-use crate::ids::{Address, Hash, Index, Millis, NodeId, Now, Peer, RequestId, Timestamp, ViewNumber, Voter};
+use crate::ids::{Address, Hash, Index, Millis, NodeId, Now, Peer, RequestId, SessionId, Timestamp, ViewNumber, Voter};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
 use crate::message::{PeerMessage, SyncFrom};
@@ -126,11 +126,20 @@ pub enum Note {
         /// Why, for people.
         reason: String,
     },
-    /// Sync to campaign: have the next view decided with this replica too.
+    /// Sync to campaign: have the next view decided with this replica too. The store stays locked until its end is
+    /// told, once: by `ViewChanged`, or by `AddFailed`.
     AddReplica {
         /// The view in which the store was locked.
         view: ViewNumber,
         /// Who.
+        peer: Peer,
+    },
+    /// Campaign to sync: the `AddReplica` came to nothing, and is forgotten: no proposal that is made from now on names this
+    /// replica because of it. `CampaignFailed` does not say that: it may be about a campaign that began earlier.
+    AddFailed {
+        /// The view of the `AddReplica`.
+        view: ViewNumber,
+        /// Its peer.
         peer: Peer,
     },
     /// Heartbeat to campaign: have the next view decided with this witness, if there is room.
@@ -152,7 +161,7 @@ pub enum Note {
         /// The next primary.
         to: NodeId,
     },
-    /// Campaign to election, coordinator and sync: it ended without the view that it was for.
+    /// Campaign to election and coordinator: it ended without the view that it was for.
     CampaignFailed {
         /// The view whose voters should have decided.
         view: ViewNumber,
@@ -196,6 +205,22 @@ pub enum Note {
         log_end: Index,
         /// What is committed, and the chain there.
         committed: (Index, Hash),
+    },
+    /// Sync to replica: has this node accepted a view after this one? `SyncOk` waits for the answer.
+    Fence {
+        /// The view in which it serves.
+        view: ViewNumber,
+        /// Whose `SyncOk` waits.
+        session: SessionId,
+    },
+    /// Replica to sync, the answer, from what is durable or is being written.
+    Fenced {
+        /// The view of the `Fence`.
+        view: ViewNumber,
+        /// The session of the `Fence`.
+        session: SessionId,
+        /// Whether a later view is in force or was accepted.
+        accepted: bool,
     },
     /// Sync to replica: `SyncOk` came, what the log holds above its commit index is dropped; for a snapshot, all.
     SyncBegan {

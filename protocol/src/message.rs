@@ -3,7 +3,7 @@
 //! Letters go one way: what answers a letter is a letter of its own, and names what it answers. Any of them may be lost,
 //! delayed, repeated and overtaken; each says here what a late or repeated one does. Imports types, never machines.
 
-use crate::ids::{Address, Attempt, Ballot, ClusterId, Hash, Index, Peer, SessionId, ViewNumber};
+use crate::ids::{Address, Attempt, Ballot, ClusterId, Hash, Index, Peer, SessionId, Timestamp, ViewNumber};
 use crate::log::Entry;
 use crate::view::View;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,8 @@ pub enum SyncFrom {
         index: Index,
         /// The chain there.
         hash: Hash,
+        /// The highest instant that it gives out.
+        last_timestamp: Timestamp,
     },
 }
 
@@ -251,13 +253,20 @@ pub enum PeerMessage {
     },
     /// R-18, joining node to primary; the envelope says who. Repeated until answered.
     BeginSync {
+        /// Drawn at random for each session that it asks for; the answer names it.
+        nonce: u64,
         /// Its commit index; 0 when it holds nothing or drops all.
         commit_index: Index,
-        /// The chain there.
+        /// The chain there; one that no chain has (`sync::SCRATCH_HASH`) asks for a snapshot.
         hash: Hash,
     },
-    /// R-18, the answer: from now on an earlier session of this node is forgotten.
+    /// R-18, the answer: from now on an earlier session of this node is forgotten. A late one would have its receiver drop
+    /// what a next view may count on: it counts only for the very `BeginSync`, and in the receiver's own view.
     SyncOk {
+        /// That of the `BeginSync`.
+        nonce: u64,
+        /// The view in which its sender serves.
+        view: ViewNumber,
         /// The session.
         session: SessionId,
         /// What will be sent.

@@ -14,7 +14,7 @@ mod ballots;
 mod slots;
 mod voting;
 
-use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, Timestamp, ViewNumber, WriteId};
+use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};
 use crate::lock::LockOwner;
 use crate::log::Entry;
 use crate::machine::{Effect, Effects, Machine, Note, Setup};
@@ -59,6 +59,8 @@ pub enum Input {
     Suspects { view: ViewNumber, suspected: bool },
     /// The primary says that this is committed.
     CommitSeen { index: Index, hash: Hash },
+    /// R-18, giver: has a view after this one been accepted? Answered by `Fenced`.
+    Fence { view: ViewNumber, session: SessionId },
     /// A sync session began: what was above the commit index is dropped.
     SyncBegan { from: SyncFrom },
     /// The sync session brought the log here.
@@ -98,7 +100,9 @@ pub struct Replica {
     waiting: Option<Waiting>,
     acknowledgements: Vec<Acknowledgement>,
     /// Committed slots whose locks go once the store shows them.
-    locked_until_applied: Vec<Index>,
+    locked_until_applied: Vec<(Index, u64)>,
+    /// Counts acquisitions of locks.
+    last_lock: u64,
     writes: BTreeMap<WriteId, AfterWrite>,
     last_write: WriteId,
     held: Vec<Input>,
@@ -124,6 +128,7 @@ impl Replica {
             waiting: None,
             acknowledgements: Vec::new(),
             locked_until_applied: Vec::new(),
+            last_lock: 0,
             writes: BTreeMap::new(),
             last_write: WriteId(0),
             held: Vec::new(),
@@ -277,6 +282,12 @@ impl Replica {
         }
     }
 
+    /// whether a later view is known or accepted, in memory or on disk.
+    fn on_fence(&self, view: ViewNumber, session: SessionId) -> Effects {
+        let accepted = self.accepted.is_some() || self.adopting.is_some() || self.number() != view;
+        Effects::one(Effect::Tell(Note::Fenced { view, session, accepted }))
+    }
+
     /// Section 9: what was recovered comes into force; a primary from before the restart is none any more (section 2).
     fn start(&mut self) -> Effects {
         let mut effects = Effects::none();
@@ -332,6 +343,7 @@ impl Machine for Replica {
                 Effects::none()
             }
             Input::CommitSeen { index, hash } => self.on_commit_seen(index, hash),
+            Input::Fence { view, session } => self.on_fence(view, session),
             Input::SyncBegan { from } => self.on_sync_began(from),
             Input::Synced { index, hash, last_timestamp } => {
                 self.slots.reset((index, hash), last_timestamp);

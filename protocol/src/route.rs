@@ -219,8 +219,12 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
             to.push(Election(election::Input::Reached { from, view: view.number }));
             learnt(view)
         }
-        PeerMessage::BeginSync { commit_index, hash } => Sync(sync::Input::BeginSync { from, commit_index, hash }),
-        PeerMessage::SyncOk { session, from: start } => Sync(sync::Input::SyncOk { from, session, start }),
+        PeerMessage::BeginSync { nonce, commit_index, hash } => {
+            Sync(sync::Input::BeginSync { from, nonce, commit_index, hash })
+        }
+        PeerMessage::SyncOk { nonce, view, session, from: start } => {
+            Sync(sync::Input::SyncOk { from, nonce, view, session, start })
+        }
         PeerMessage::SyncRefused { session, reason } => Sync(sync::Input::SyncRefused { from, session, reason }),
         PeerMessage::GiveMeAllData { session, cursor } => Sync(sync::Input::GiveMeAllData { from, session, cursor }),
         PeerMessage::Chunk { session, cursor, pairs, checksum, last } => {
@@ -280,13 +284,13 @@ pub fn note(note: Note) -> Vec<Delivery> {
             vec![Campaign(campaign::Input::SetOffline { view, voters, reason })]
         }
         Note::AddReplica { view, peer } => vec![Campaign(campaign::Input::AddReplica { view, peer })],
+        Note::AddFailed { view, peer } => vec![Sync(sync::Input::AddFailed { view, peer })],
         Note::AddWitness { view, peer } => vec![Campaign(campaign::Input::AddWitness { view, peer })],
         Note::HandOver { to } => vec![Coordinator(coordinator::Input::HandOver { to })],
         Note::HandOverNow { view, to } => vec![Campaign(campaign::Input::HandOverNow { view, to })],
         Note::CampaignFailed { view, no_quorum, reason } => vec![
             Coordinator(coordinator::Input::CampaignFailed { view, no_quorum, reason: reason.clone() }),
-            Election(election::Input::CampaignFailed { view, no_quorum, reason: reason.clone() }),
-            Sync(sync::Input::CampaignFailed { view, no_quorum, reason }),
+            Election(election::Input::CampaignFailed { view, no_quorum, reason }),
         ],
         Note::Learnt { view } => vec![Replica(replica::Input::Learnt { view })],
         Note::Acquire { owner, locks } => vec![Locks(lock::Input::Acquire { owner, locks })],
@@ -297,6 +301,8 @@ pub fn note(note: Note) -> Vec<Delivery> {
             Heartbeat(heartbeat::Input::LogPosition { log_end, committed }),
             Sync(sync::Input::LogPosition { log_end, committed }),
         ],
+        Note::Fence { view, session } => vec![Replica(replica::Input::Fence { view, session })],
+        Note::Fenced { view, session, accepted } => vec![Sync(sync::Input::Fenced { view, session, accepted })],
         Note::SyncBegan { from } => vec![Replica(replica::Input::SyncBegan { from })],
         Note::Synced { index, hash, last_timestamp } => {
             vec![Replica(replica::Input::Synced { index, hash, last_timestamp })]
@@ -352,8 +358,8 @@ pub fn storage(event: StorageEvent) -> Vec<Delivery> {
             vec![Coordinator(coordinator::Input::Examined { round, verdicts })]
         }
         StorageEvent::Queried { request, found, index } => vec![Reads(read::Input::Queried { request, found, index })],
-        StorageEvent::Pinned { session, index, hash, bytes } => {
-            vec![Sync(sync::Input::Pinned { session, index, hash, bytes })]
+        StorageEvent::Pinned { session, index, hash, bytes, last_timestamp } => {
+            vec![Sync(sync::Input::Pinned { session, index, hash, bytes, last_timestamp })]
         }
         StorageEvent::ChunkRead { session, cursor, chunk } => {
             vec![Sync(sync::Input::ChunkRead { session, cursor, chunk })]

@@ -84,7 +84,8 @@ pub enum StorageRequest {
         /// The vote.
         vote: VoteRecord,
     },
-    /// Puts this record into its slot, and drops all behind it. Answered by `Durable`.
+    /// Puts this record into its slot, and drops all behind it, unless the slot holds the same entry already.
+    /// Answered by `Durable`.
     WriteLog {
         /// Named in the answer.
         write: WriteId,
@@ -165,11 +166,12 @@ pub enum StorageRequest {
         /// The chain there.
         hash: Hash,
     },
-    /// logs and applies committed entries that follow the last one. Answered by `Durable`.
+    /// logs and applies committed entries that follow the last one; those applied already are passed over.
+    /// Answered by `Durable`.
     WriteCommitted {
         /// Named in the answer.
         write: WriteId,
-        /// In order; the first follows the last applied one.
+        /// In order, without a gap; the first follows the last applied one, or is applied already.
         entries: Vec<Arc<Entry>>,
     },
 }
@@ -224,6 +226,8 @@ pub enum StorageEvent {
         hash: Hash,
         /// Roughly how large the store is. Bytes; 0 when the engine does not know.
         bytes: u64,
+        /// The highest instant that it gives out.
+        last_timestamp: Timestamp,
     },
     /// A chunk of the pinned snapshot; none when it is not pinned (any more).
     ChunkRead {

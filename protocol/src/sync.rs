@@ -1,6 +1,6 @@
 //! A new or returning node (R-18..R-24), as giver and as taker.
 
-use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, ViewNumber, WriteId};
+use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};
 use crate::lock::LockOwner;
 use crate::log::Entry;
 use crate::machine::{Effects, Machine, Setup};
@@ -15,9 +15,9 @@ use std::sync::Arc;
 #[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// R-18, giver.
-    BeginSync { from: Peer, commit_index: Index, hash: Hash },
+    BeginSync { from: Peer, nonce: u64, commit_index: Index, hash: Hash },
     /// R-18, taker.
-    SyncOk { from: Peer, session: SessionId, start: SyncFrom },
+    SyncOk { from: Peer, nonce: u64, view: ViewNumber, session: SessionId, start: SyncFrom },
     /// R-18, taker.
     SyncRefused { from: Peer, session: Option<SessionId>, reason: SyncRefusal },
     /// R-19, giver.
@@ -31,7 +31,7 @@ pub enum Input {
     /// R-21, giver.
     EndSync { from: Peer, session: SessionId, index: Index, hash: Hash },
     /// Giver: the snapshot is pinned.
-    Pinned { session: SessionId, index: Index, hash: Hash, bytes: u64 },
+    Pinned { session: SessionId, index: Index, hash: Hash, bytes: u64, last_timestamp: Timestamp },
     /// Giver: a chunk of it.
     ChunkRead { session: SessionId, cursor: Option<Vec<u8>>, chunk: Option<(Vec<Pair>, bool)> },
     /// Giver: entries.
@@ -42,8 +42,10 @@ pub enum Input {
     Mismatch { write: WriteId },
     /// Giver: the store is locked.
     Granted { owner: LockOwner },
-    /// Giver: the view with the joiner was not decided.
-    CampaignFailed { view: ViewNumber, no_quorum: bool, reason: String },
+    /// Giver: the view with the joiner was not decided, and will not be because of it.
+    AddFailed { view: ViewNumber, peer: Peer },
+    /// Giver: whether this node has accepted a next view.
+    Fenced { view: ViewNumber, session: SessionId, accepted: bool },
     /// A view is in force.
     ViewChanged(Arc<View>),
     /// This node serves as primary.
@@ -57,6 +59,9 @@ pub enum Input {
     /// A connection was refused or reset.
     Unreachable { address: Address },
 }
+
+/// The hash that no chain has: with index 0, it asks for a snapshot, whatever the log could give.
+pub const SCRATCH_HASH: Hash = Hash([0xff; 32]);
 
 /// The machine.
 #[derive(Debug)]

@@ -44,6 +44,11 @@ impl Goals {
         self.replica = Some(peer);
     }
 
+    /// The replica that was to be added, if one was.
+    pub fn into_replica(self) -> Option<Peer> {
+        self.replica
+    }
+
     /// only where there is room; whether it is wanted now and was not before.
     pub fn add_witness(&mut self, view: &View, peer: Peer) -> bool {
         let Voter::Witness(name) = &peer.voter else { return false };

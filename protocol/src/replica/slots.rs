@@ -22,8 +22,8 @@ pub(super) struct Slot {
     pub stamp: (ViewNumber, Attempt),
     /// Entry and stamp are flushed.
     pub durable: bool,
-    /// This machine holds, or waits for, its locks; else the coordinator of this node does.
-    pub locked: bool,
+    /// The number under which this machine holds, or waits for, its locks; none when they are the coordinator's.
+    pub lock: Option<u64>,
 }
 
 /// What R-5 says of an entry that is sent for votes.
@@ -61,7 +61,7 @@ impl Slots {
             entry: record.entry.clone(),
             stamp: (record.view, record.attempt),
             durable: true,
-            locked: false,
+            lock: None,
         };
         Self {
             committed: recovered.committed,

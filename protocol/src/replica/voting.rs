@@ -29,6 +29,7 @@ pub(super) struct Ask {
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     ask: Ask,
+    lock: u64,
     /// When the wait fails.
     pub until: Millis,
 }
@@ -125,18 +126,22 @@ impl Replica {
         let locks = ask.entry.locks();
         effects.append(self.unlock_from(index));
         if ask.from == self.me || locks.is_empty() {
-            effects.append(self.put(ask, false));
+            effects.append(self.put(ask, None));
             return effects;
         }
-        effects.tell(Note::Acquire { owner: LockOwner::Slot(index), locks });
-        self.waiting = Some(Waiting { ask, until: now.elapsed.plus(self.lock_timeout_ms) });
+        let lock = self.new_lock();
+        effects.tell(Note::Acquire { owner: LockOwner::Slot(lock), locks });
+        self.waiting = Some(Waiting { ask, lock, until: now.elapsed.plus(self.lock_timeout_ms) });
         effects
     }
 
-    fn put(&mut self, ask: Ask, locked: bool) -> Effects {
+    fn put(&mut self, ask: Ask, lock: Option<u64>) -> Effects {
         let stamp = (ask.view, ask.attempt);
-        let dropped = self.slots.put(Slot { entry: ask.entry.clone(), stamp, durable: false, locked });
-        debug_assert!(dropped.iter().all(|slot| !slot.locked), "what is replaced lets go of its locks first (R-5)");
+        let dropped = self.slots.put(Slot { entry: ask.entry.clone(), stamp, durable: false, lock });
+        debug_assert!(
+            dropped.iter().all(|slot| slot.lock.is_none()),
+            "what is replaced lets go of its locks first (R-5)"
+        );
         let mut effects = self.write(&ask);
         effects.append(self.log_position());
         effects
@@ -175,8 +180,8 @@ impl Replica {
     }
 
     pub(super) fn on_granted(&mut self, owner: LockOwner) -> Effects {
-        let waited = self.waiting.take_if(|waiting| LockOwner::Slot(waiting.ask.entry.index) == owner);
-        let Some(Waiting { ask, .. }) = waited else { return Effects::none() }; // Locks of an entry already in the log.
+        let waited = self.waiting.take_if(|waiting| LockOwner::Slot(waiting.lock) == owner);
+        let Some(Waiting { ask, lock, .. }) = waited else { return Effects::none() }; // Locks of an entry already in the log.
         if let Some(Some(refusal)) = self.refusal(&ask) {
             let mut effects = Effects::none();
             effects.tell(Note::Release { owner });
@@ -184,7 +189,7 @@ impl Replica {
             return effects;
         }
         match self.slots.judge(ask.view, ask.attempt, &ask.entry) {
-            Judgement::Put => self.put(ask, true),
+            Judgement::Put => self.put(ask, Some(lock)),
             Judgement::Refuse(_) | Judgement::Committed | Judgement::Repeated | Judgement::Restamp => {
                 let mut effects = Effects::none(); // Something else took the slot meanwhile.
                 effects.tell(Note::Release { owner });
@@ -199,7 +204,7 @@ impl Replica {
             return Effects::none();
         };
         let mut effects = Effects::none();
-        effects.tell(Note::Release { owner: LockOwner::Slot(waiting.ask.entry.index) });
+        effects.tell(Note::Release { owner: LockOwner::Slot(waiting.lock) });
         effects.append(vote(&waiting.ask, Some(Refusal::LockTimeout)));
         effects
     }
@@ -207,7 +212,7 @@ impl Replica {
     fn stop_waiting(&mut self) -> Effects {
         let mut effects = Effects::none();
         if let Some(waiting) = self.waiting.take() {
-            effects.tell(Note::Release { owner: LockOwner::Slot(waiting.ask.entry.index) });
+            effects.tell(Note::Release { owner: LockOwner::Slot(waiting.lock) });
         }
         effects
     }
@@ -215,9 +220,9 @@ impl Replica {
     /// what is about to be replaced lets go of its locks first.
     fn unlock_from(&mut self, index: Index) -> Effects {
         let mut effects = Effects::none();
-        for slot in self.slots.tail_mut().filter(|slot| slot.locked && slot.entry.index >= index) {
-            slot.locked = false;
-            effects.tell(Note::Release { owner: LockOwner::Slot(slot.entry.index) });
+        let behind = self.slots.tail_mut().filter(|slot| slot.entry.index >= index);
+        for lock in behind.filter_map(|slot| slot.lock.take()) {
+            effects.tell(Note::Release { owner: LockOwner::Slot(lock) });
         }
         effects
     }
@@ -230,14 +235,22 @@ impl Replica {
         if !view.lists_replica(&self.me) || self.leads(view) {
             return effects;
         }
+        let mut last = self.last_lock;
         for slot in self.slots.tail_mut() {
             let locks = slot.entry.locks();
-            slot.locked = !locks.is_empty();
-            if slot.locked {
-                effects.tell(Note::Acquire { owner: LockOwner::Slot(slot.entry.index), locks });
+            if !locks.is_empty() {
+                last += 1;
+                slot.lock = Some(last);
+                effects.tell(Note::Acquire { owner: LockOwner::Slot(last), locks });
             }
         }
+        self.last_lock = last;
         effects
+    }
+
+    fn new_lock(&mut self) -> u64 {
+        self.last_lock += 1;
+        self.last_lock
     }
 
     /// true for ever, applied only where the hash agrees; of an unknown entry, not even acknowledged.
@@ -277,10 +290,8 @@ impl Replica {
         let mut effects = Effects::none();
         let committed = self.slots.commit_to(index);
         for slot in &committed {
-            if slot.locked {
-                // The storage applies before it answers anything asked later, but locks go only when it says so.
-                self.unlock_when_applied(slot.entry.index);
-            }
+            // Strict: the locks go only when the store shows it.
+            self.locked_until_applied.extend(slot.lock.map(|lock| (slot.entry.index, lock)));
             effects.storage(StorageRequest::Apply { entry: slot.entry.clone() });
         }
         if !committed.is_empty() {
@@ -289,15 +300,11 @@ impl Replica {
         effects
     }
 
-    fn unlock_when_applied(&mut self, index: Index) {
-        self.locked_until_applied.push(index);
-    }
-
     pub(super) fn on_applied(&mut self, index: Index) -> Effects {
         self.slots.applied = self.slots.applied.max(index);
         let mut effects = Effects::none();
-        for done in self.locked_until_applied.extract_if(.., |held| *held <= index) {
-            effects.tell(Note::Release { owner: LockOwner::Slot(done) });
+        for (_, lock) in self.locked_until_applied.extract_if(.., |(held, _)| *held <= index) {
+            effects.tell(Note::Release { owner: LockOwner::Slot(lock) });
         }
         for done in self.acknowledgements.extract_if(.., |waiting| waiting.index <= index) {
             effects.append(acknowledge(&done));

@@ -141,7 +141,13 @@ impl<K: Kv> Storage<K> {
             return Ok(None);
         }
         let mut batch = WriteBatch::default();
-        self.slots.put(&mut batch, record);
+        let is_there = entry.index <= self.slots.end()
+            && self.slots.read(&self.kv, entry.index)?.is_some_and(|known| known.entry.hash == entry.hash);
+        if is_there {
+            Slots::restamp(&mut batch, record);
+        } else {
+            self.slots.put(&mut batch, record);
+        }
         self.kv.write(batch)?;
         Ok(Some(self.durable(write, Writer::Replica)))
     }

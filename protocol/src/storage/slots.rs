@@ -101,6 +101,12 @@ impl Slots {
         self.end = index;
     }
 
+    /// Puts a record whose entry is there already, under another attempt: what lies behind it is in doubt as before, and
+    /// may be all that is left of what some client was told.
+    pub(super) fn restamp(batch: &mut WriteBatch, record: &LogRecord) {
+        batch.put(Table::Log, key(record.entry.index), seal(record));
+    }
+
     /// Drops all behind this slot.
     pub(super) fn cut(&mut self, batch: &mut WriteBatch, last: Index) {
         (last.0.saturating_add(1)..=self.end.0).for_each(|index| batch.delete(Table::Log, key(Index(index))));

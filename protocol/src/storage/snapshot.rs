@@ -20,9 +20,9 @@ impl<K: Kv> Storage<K> {
             return Ok(None);
         }
         self.kv.pin()?;
-        let State { index, hash, .. } = self.state;
+        let State { index, hash, last_timestamp } = self.state;
         self.pinned = Some((session, index));
-        Ok(Some(StorageEvent::Pinned { session, index, hash, bytes: self.kv.store_bytes() }))
+        Ok(Some(StorageEvent::Pinned { session, index, hash, last_timestamp, bytes: self.kv.store_bytes() }))
     }
 
     pub(super) fn unpin(&mut self, session: SessionId) {
