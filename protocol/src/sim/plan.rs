@@ -209,6 +209,8 @@ pub struct Plan {
     pub witnesses: u32,
     /// How many of the data nodes are seeds; the others join.
     pub seeds: u32,
+    /// Whether the run begins with a view that lists all seeds, and witnesses as there is room; else with empty disks.
+    pub is_born: bool,
     /// When each process starts first.
     pub starts: Vec<u64>,
     /// The protocol's times.
@@ -243,6 +245,7 @@ impl Plan {
         let faults_end_us = beat * rng.u64(4..=10);
         let nodes = (data + witnesses) as usize;
         let seeds = if rng.u8(0..4) == 0 { rng.u32(1..=data) } else { data };
+        let is_born = rng.u8(0..3) > 0;
         let starts = starts(&mut rng, nodes, seeds as usize, faults_end_us);
         let channels = rng.u32(1..=4);
         let mut dealer = Dealer { rng: &mut rng, nodes, beat, channels, end: faults_end_us, faults: Vec::new() };
@@ -259,6 +262,7 @@ impl Plan {
             data,
             witnesses,
             seeds,
+            is_born,
             starts,
             timing,
             limits,

@@ -13,14 +13,15 @@ use super::network::{Fate, Network, happens};
 use super::node::{Node, Process};
 use super::plan::{Fault, Plan, Weather};
 use super::story::{Trace, Weight};
-use crate::ids::{Address, Incarnation, Millis, NodeId, Peer, Voter, WitnessName};
+use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, ViewNumber, Voter, WitnessName, WriteId};
 use crate::invariant::{Checked, Rule, Violation, require};
 use crate::lock::LockOwner;
 use crate::machine::{Effect, Note, Setup};
 use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
 use crate::operation::Answer;
 use crate::route;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageRequest, VoteRecord};
+use crate::view::{Seat, View};
 use fastrand::Rng;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -157,6 +158,9 @@ impl World {
     }
 
     fn prepare(&mut self) {
+        if self.plan.is_born {
+            self.found();
+        }
         for node in 0..self.nodes.len() {
             let at = self.plan.starts.get(node).copied().unwrap_or(0);
             self.at(at, Event::Start { node });
@@ -169,6 +173,36 @@ impl World {
             self.at(self.plan.calls[call].at_us, Event::Call { call });
         }
         self.at(self.plan.faults_end_us, Event::Look);
+    }
+
+    /// Writes a first view onto the disks of those that it lists, as if an earlier run had ended well.
+    fn found(&mut self) {
+        let data = self.plan.data as usize;
+        let seat = |node: &Node| Seat { incarnation: node.me.incarnation, address: node.me.address.clone() };
+        let seeds = &self.nodes[..self.plan.seeds as usize];
+        let replicas = seeds.iter().filter_map(|node| Some((node.me.voter.node()?, seat(node))));
+        let room = seeds.len() - 1;
+        let witnesses = self.nodes[data..].iter().take(room).filter_map(|node| match &node.me.voter {
+            Voter::Witness(name) => Some((name.clone(), seat(node))),
+            Voter::Replica(_) => None,
+        });
+        let view = View {
+            cluster: ClusterId(u128::from(self.plan.seed) + 1),
+            number: ViewNumber(1),
+            primary: NodeId(1),
+            replicas: replicas.collect(),
+            witnesses: witnesses.collect(),
+            cause: "an earlier run".to_owned(),
+        };
+        let primary = view.replicas.keys().next_back().copied().unwrap_or(NodeId(1));
+        let view = View { primary, ..view };
+        for node in self.nodes.iter_mut().filter(|node| view.lists(&node.me)) {
+            let vote = VoteRecord { view: view.clone(), promised: None, accepted: None };
+            let request = StorageRequest::WriteVote { write: WriteId(0), vote };
+            let (voter, incarnation) = (node.me.voter.clone(), node.me.incarnation);
+            let opened = Storage::open(node.disk.clone(), voter, incarnation, &self.plan.limits);
+            let _events = opened.and_then(|(mut storage, _)| storage.perform(vec![request]));
+        }
     }
 
     /// Runs till the end, or till a promise is broken.
