@@ -84,6 +84,12 @@ impl Checker {
         &self.oracle
     }
 
+    /// What this attempt asked votes for.
+    #[must_use]
+    pub fn entry(&self, view: ViewNumber, attempt: Attempt) -> Option<&Arc<Entry>> {
+        self.entries.get(&(view, attempt))
+    }
+
     /// How many writes were acknowledged to a client.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {

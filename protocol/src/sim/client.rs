@@ -13,6 +13,7 @@ use super::story::Weight;
 use super::world::{Event, World};
 use crate::ids::{RequestId, Timestamp, Voter};
 use crate::invariant::{Checked, Rule, Violation};
+use crate::machine::Limits;
 use crate::operation::{
     Action, Answer, ChannelName, KeyOwner, Operation, OperationError, Outcome, PAGE_MAX, Page, Query, Text, UserName,
 };
@@ -47,6 +48,8 @@ pub(super) struct Clients {
     users: Vec<UserName>,
     data: usize,
     writes_permille: u32,
+    /// Whether no key expires in this run: only then is a key that is used again refused for certain.
+    keys_last: bool,
     /// Ids of messages that somebody was told of.
     known: Vec<Timestamp>,
     /// Calls whose key has an answer.
@@ -68,6 +71,7 @@ impl Clients {
             users: names("u", 3).iter().filter_map(|name| UserName::new(name).ok()).collect(),
             data: plan.data as usize,
             writes_permille: plan.writes_permille,
+            keys_last: plan.limits.idempotency_retention_us >= Limits::default().idempotency_retention_us,
             known: Vec::new(),
             answered: Vec::new(),
             requests: 0,
@@ -107,7 +111,8 @@ impl Clients {
         }
         let user = self.users.get(rng.usize(0..self.users.len()))?;
         let action = self.draw_action(&mut rng)?;
-        if rng.u8(0..40) == 0
+        if self.keys_last
+            && rng.u8(0..40) == 0
             && let Some(first) = self.answered.get(rng.usize(0..self.answered.len().max(1)))
             && let Some(Some(Call { want: Want::Write { operation, .. }, .. })) = self.calls.get(*first)
             && operation.action != action

@@ -48,7 +48,12 @@ impl World {
 
     fn voted(&self, node: usize, view: ViewNumber, attempt: Attempt, index: Index) -> Checked {
         let known = &self.nodes[node];
-        require(known.mirror.voted(view, attempt, index), Rule::NotDurable, || {
+        // What is committed already needs no new attempt: nothing replaces it.
+        let is_decided = self.checker.entry(view, attempt).is_some_and(|entry| {
+            let decided = self.checker.log().get(index).is_some_and(|slot| slot.hash == entry.hash);
+            decided && known.mirror.holds(index, entry.hash)
+        });
+        require(is_decided || known.mirror.voted(view, attempt, index), Rule::NotDurable, || {
             format!("{} votes for slot {index} in attempt {attempt} of view {view}, which is not on its disk", known.me.voter)
         })?;
         self.has_not_left(node, view)
