@@ -40,4 +40,6 @@ pub mod status;
 pub mod storage;
 pub mod store;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod view;
