@@ -24,6 +24,7 @@ pub mod coordinator;
 pub mod election;
 pub mod heartbeat;
 pub mod ids;
+pub mod invariant;
 pub mod lock;
 pub mod log;
 pub mod machine;
