@@ -1,1 +1,4 @@
 //! tmp
+
+pub mod engine;
+pub mod storage;
