@@ -2,10 +2,11 @@
 //!
 //! A gateway's witness is run by the same code (`start`); only a data node waits for signals here.
 //!
-//! Not here: the command line and the settings file, which give plain values.
+//! Not here: the command line.
 
 use crate::http::peer::{self, PeerApi};
 use crate::http::peer_client::PeerClient;
+use crate::settings::Settings;
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::dev::ServerHandle;
 use lockstep_actors::hands::OnHalt;
@@ -33,6 +34,47 @@ pub struct NodePlan {
     pub secret: String,
 }
 
+impl NodePlan {
+    /// The data node that these settings are for.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub fn of_data_node(settings: &Settings) -> Result<Self, String> {
+        let config = NodeConfig {
+            voter: settings.node_voter(),
+            address: settings.node_address(),
+            seeds: settings.seeds(),
+            timing: settings.timing(),
+            limits: settings.limits(),
+            data_dir: settings.node.data_dir.clone(),
+        };
+        Ok(Self { config, listen: settings.node.listen, secret: secret(settings)? })
+    }
+
+    /// The witness that these settings are for, if any.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub fn of_witness(settings: &Settings) -> Result<Option<Self>, String> {
+        let Some(voter) = settings.witness_voter() else { return Ok(None) };
+        let config = NodeConfig {
+            voter,
+            address: settings.witness_address(),
+            seeds: settings.data_nodes(),
+            timing: settings.timing(),
+            limits: settings.limits(),
+            data_dir: settings.witness.data_dir.clone(),
+        };
+        Ok(Some(Self { config, listen: settings.witness.listen, secret: secret(settings)? }))
+    }
+}
+
+/// # Errors
+/// When the secret cannot be read.
+pub fn secret(settings: &Settings) -> Result<String, String> {
+    settings.secret().map(|secret| secret.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
 /// A node whose port is served.
 pub struct Running {
     /// Its handle.
@@ -47,9 +89,9 @@ pub struct Running {
 ///
 /// # Errors
 /// Why it could not start, for the operator.
-pub async fn run(plan: NodePlan) -> Result<(), String> {
+pub async fn run(settings: &Settings) -> Result<(), String> {
     let mut told = Signals::new()?;
-    let running = start(plan).await?;
+    let running = start(NodePlan::of_data_node(settings)?).await?;
     log::info!("{} runs at {}", running.node.me().voter, running.node.me().address);
     let why = told.next().await;
     log::info!("{why}: handing over and stopping");
