@@ -18,6 +18,7 @@
 //! `lockstep_protocol`.
 
 pub mod election;
+pub mod engine;
 pub mod gateway;
 pub mod hands;
 pub mod heartbeat;
