@@ -4,7 +4,9 @@
 //! Reading order: [`settings`], then what runs a process (`node`, `gateway`), then [`http`], then the commands in [`cli`].
 
 pub mod cli;
+pub mod gateway;
 pub mod http;
+pub mod node;
 pub mod settings;
 
 /// Stands in until the node is there.
