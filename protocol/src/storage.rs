@@ -14,7 +14,7 @@ mod serve;
 mod slots;
 mod snapshot;
 #[cfg(all(test, feature = "sim"))]
-mod tests;
+pub(crate) mod tests;
 
 pub use serve::Storage;
 
