@@ -55,6 +55,8 @@ pub(super) struct Flight {
     pub decided: bool,
     /// Locks that the coordinator took for an inherited entry.
     pub inherited_lock: Option<LockOwner>,
+    /// Those are held.
+    pub lock_held: bool,
     /// Whose it is.
     pub own: Option<Own>,
     /// When letters are sent again.
@@ -74,6 +76,7 @@ impl Flight {
             applied: false,
             decided: false,
             inherited_lock: None,
+            lock_held: false,
             own,
             resend_at: Millis(u64::MAX),
             deadline: Millis(u64::MAX),

@@ -49,13 +49,16 @@ impl Coordinator {
         self.sent.clear();
         self.end = committed;
         self.last_timestamp = self.last_timestamp.max(last_timestamp);
-        self.inherit(tail, committed);
+        effects.append(self.inherit(tail, committed));
         effects.append(self.next(now));
         effects
     }
 
     /// What is to be committed again, in order; a flight of this node's own takes its slot, or is settled already.
-    fn inherit(&mut self, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) {
+    /// The locks of all that was found are asked for at once, before those of any client: a client's would be held until this
+    /// primary serves, and it would wait for them.
+    fn inherit(&mut self, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) -> Effects {
+        let mut effects = Effects::none();
         let mut known: Vec<Flight> = self.flight.take().into_iter().chain(self.inherited.drain(..)).collect();
         for flight in &mut known {
             flight.stage = Stage::Locking;
@@ -65,22 +68,33 @@ impl Coordinator {
                 }
             }
         }
-        known.retain(|flight| flight.entry.index > committed.0);
         let mut end = committed;
         for entry in tail {
-            let own = known.iter().position(|flight| flight.entry.index == entry.index && flight.own.is_some());
-            let flight = own.map_or_else(|| Flight::new(entry, None), |at| known.remove(at));
+            let same =
+                |flight: &Flight| flight.entry.index == entry.index && flight.own.is_some() || flight.entry == entry;
+            let at = known.iter().position(same);
+            let flight = at.map_or_else(|| Flight::new(entry.clone(), None), |at| known.remove(at));
             end = (flight.entry.index, flight.entry.hash);
             self.inherited.push_back(flight);
         }
         // Sent by this node, but not yet in its own log when the view changed.
-        let next = known.into_iter().filter(|flight| flight.own.is_some());
-        for flight in next {
-            if flight.entry.index == end.0.next() && flight.entry.prev_hash == end.1 {
+        for flight in known {
+            if flight.own.is_some() && flight.entry.index == end.0.next() && flight.entry.prev_hash == end.1 {
                 end = (flight.entry.index, flight.entry.hash);
                 self.inherited.push_back(flight);
+            } else {
+                effects.append(super::release(flight.inherited_lock.into_iter().collect()));
             }
         }
+        for flight in &mut self.inherited {
+            let locks = flight.entry.locks();
+            if flight.own.is_none() && flight.inherited_lock.is_none() && !locks.is_empty() {
+                let owner = LockOwner::Ticket(self.queue.new_ticket());
+                flight.inherited_lock = Some(owner);
+                effects.tell(Note::Acquire { owner, locks });
+            }
+        }
+        effects
     }
 
     /// the next entry of the log, then the view entry, then service.
@@ -105,18 +119,13 @@ impl Coordinator {
         effects
     }
 
-    /// Strict two-phase locking here too: an inherited entry takes its locks before it is sent.
-    fn lock_then_send(&mut self, now: Now, mut flight: Flight) -> Effects {
-        let locks = flight.entry.locks();
-        if flight.own.is_some() || locks.is_empty() {
+    /// Strict two-phase locking here too: an inherited entry is sent once its locks are held.
+    fn lock_then_send(&mut self, now: Now, flight: Flight) -> Effects {
+        if flight.inherited_lock.is_none() || flight.lock_held {
             return self.send_for_votes(now, flight);
         }
-        let owner = LockOwner::Ticket(self.queue.new_ticket());
-        flight.inherited_lock = Some(owner);
         self.flight = Some(flight);
-        let mut effects = Effects::none();
-        effects.tell(Note::Acquire { owner, locks });
-        effects
+        Effects::none()
     }
 
     /// clients of decided batches hear once this primary's next view entry is committed.

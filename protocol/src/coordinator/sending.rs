@@ -177,8 +177,11 @@ impl Coordinator {
     }
 
     pub(super) fn on_granted(&mut self, now: Now, owner: LockOwner) -> Effects {
-        let inherited = |flight: &mut Flight| flight.stage == Stage::Locking && flight.inherited_lock == Some(owner);
-        if let Some(flight) = self.flight.take_if(inherited) {
+        let waiting = self.flight.iter_mut().chain(self.inherited.iter_mut());
+        for flight in waiting.filter(|flight| flight.inherited_lock == Some(owner)) {
+            flight.lock_held = true;
+        }
+        if let Some(flight) = self.flight.take_if(|flight| flight.stage == Stage::Locking && flight.lock_held) {
             return self.send_for_votes(now, flight);
         }
         match owner {
