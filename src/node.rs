@@ -1,0 +1,180 @@
+//! A data node as a process: opens its disk, serves its peer port, runs its actors, and hands over when it is told to stop.
+//!
+//! A gateway's witness is run by the same code (`start`); only a data node waits for signals here.
+//!
+//! Not here: the command line.
+
+use crate::http::peer::{self, PeerApi};
+use crate::http::peer_client::PeerClient;
+use crate::settings::Settings;
+use actix_rt::{Arbiter, ArbiterHandle};
+use actix_web::dev::ServerHandle;
+use lockstep_actors::hands::OnHalt;
+use lockstep_actors::{Arbiters, Node, NodeConfig, open};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// The exit code of a node that met what cannot be, or whose disk failed. The process manager restarts it.
+pub const EXIT_HALTED: i32 = 70;
+
+/// How long a handover may take, before the process stops without one: the others elect then.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Everything that a node is run with. Plain, checked values.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Who it is and what it owns.
+    pub config: NodeConfig,
+    /// The peer port.
+    pub listen: SocketAddr,
+    /// The cluster's secret.
+    pub secret: String,
+}
+
+impl NodePlan {
+    /// The data node that these settings are for.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub fn of_data_node(settings: &Settings) -> Result<Self, String> {
+        let config = NodeConfig {
+            voter: settings.node_voter(),
+            address: settings.node_address(),
+            seeds: settings.seeds(),
+            timing: settings.timing(),
+            limits: settings.limits(),
+            data_dir: settings.node.data_dir.clone(),
+        };
+        Ok(Self { config, listen: settings.node.listen, secret: secret(settings)? })
+    }
+
+    /// The witness that these settings are for, if any.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub fn of_witness(settings: &Settings) -> Result<Option<Self>, String> {
+        let Some(voter) = settings.witness_voter() else { return Ok(None) };
+        let config = NodeConfig {
+            voter,
+            address: settings.witness_address(),
+            seeds: settings.data_nodes(),
+            timing: settings.timing(),
+            limits: settings.limits(),
+            data_dir: settings.witness.data_dir.clone(),
+        };
+        Ok(Some(Self { config, listen: settings.witness.listen, secret: secret(settings)? }))
+    }
+}
+
+/// # Errors
+/// When the secret cannot be read.
+pub fn secret(settings: &Settings) -> Result<String, String> {
+    settings.secret().map(|secret| secret.as_str().to_owned()).map_err(|error| error.to_string())
+}
+
+/// A node whose port is served.
+pub struct Running {
+    /// Its handle.
+    pub node: Node,
+    server: ServerHandle,
+    stop: watch::Sender<bool>,
+    /// Their threads end with them.
+    arbiters: Vec<Arbiter>,
+}
+
+/// Runs a data node until it is told to stop. Within an actix system.
+///
+/// # Errors
+/// Why it could not start, for the operator.
+pub async fn run(settings: &Settings) -> Result<(), String> {
+    let mut told = Signals::new()?;
+    let running = start(NodePlan::of_data_node(settings)?).await?;
+    log::info!("{} runs at {}", running.node.me().voter, running.node.me().address);
+    let why = told.next().await;
+    log::info!("{why}: handing over and stopping");
+    tokio::select! {
+        () = running.stop() => {}
+        why = told.next() => log::warn!("{why} again: stopping at once"),
+    }
+    Ok(())
+}
+
+/// What tells a process to stop.
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process by themselves.
+    ///
+    /// # Errors
+    /// When the system does not let them be heard.
+    pub fn new() -> Result<Self, String> {
+        let hear = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    /// The next one's name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Opens the disk and serves the port.
+///
+/// # Errors
+/// Why it could not, for the operator.
+pub async fn start(plan: NodePlan) -> Result<Running, String> {
+    let NodePlan { config, listen, secret } = plan;
+    let listener = listen_on(listen)?;
+    let dir = config.data_dir.display().to_string();
+    let opened = open(config, on_halt()).map_err(|error| format!("{dir}: {error}"))?;
+    let node: Arc<OnceLock<Node>> = Arc::default();
+    let (stop, stopping) = watch::channel(false);
+    let (on_thread, mut threads) = mpsc::unbounded_channel();
+    let api = PeerApi::new(&secret, node.clone(), stopping);
+    let server = peer::serve(listener, api, move || {
+        let _ = on_thread.send(Arbiter::current()); // Nobody listens any more once the first is known.
+    });
+    let server = server.map_err(|error| format!("{listen}: {error}"))?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    let work: ArbiterHandle = threads.recv().await.ok_or("the peer port's thread did not start")?;
+    let (vital, bulk) = (Arbiter::new(), Arbiter::new());
+    let arbiters = Arbiters { work, vital: vital.handle(), bulk: bulk.handle() };
+    let outbox = PeerClient::new(&secret, node.clone(), arbiters.clone());
+    let started = opened.start(&arbiters, outbox).map_err(|error| error.to_string())?;
+    let _ = node.set(started.clone()); // It was made here, and is set once.
+    Ok(Running { node: started, server: handle, stop, arbiters: vec![vital, bulk] })
+}
+
+/// # Errors
+/// Why the port cannot be had.
+pub fn listen_on(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+/// Nothing that runs on can do harm after this: the process ends here, and recovery reads the disk.
+fn on_halt() -> OnHalt {
+    Arc::new(|_| std::process::exit(EXIT_HALTED))
+}
+
+impl Running {
+    /// Hands over, lets watches end, closes the port, and closes the disk.
+    pub async fn stop(self) {
+        self.node.hand_over(HAND_OVER_PATIENCE).await;
+        self.stop.send_replace(true);
+        self.server.stop(true).await;
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+        self.node.stop();
+    }
+}
