@@ -14,6 +14,8 @@ mod flight;
 mod lead;
 mod queue;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 use crate::ids::{Address, Attempt, Hash, Index, Millis, NodeId, Now, Peer, RequestId, Timestamp, ViewNumber, Voter};
 use crate::lock::LockOwner;

@@ -12,6 +12,8 @@
 
 mod ballots;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod voting;
 
 use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};

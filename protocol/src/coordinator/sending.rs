@@ -88,7 +88,7 @@ impl Coordinator {
         self.enter(now, flight, Stage::Committing)
     }
 
-    fn may_abort(&self) -> bool {
+    pub(super) fn may_abort(&self) -> bool {
         self.flight.as_ref().is_some_and(Flight::may_abort)
     }
 
