@@ -7,7 +7,9 @@
 //! - A directory is locked while it is open, and is whole or not there: a half-created one is created again.
 //! - Memory is bounded: what is cached, what is buffered, and how much journal a start replays.
 //!
-//! Not here: what lies in the tables (`lockstep_protocol::storage`), and the thread on which this runs (`storage.rs`).
+//! Not here: what lies in the tables (`lockstep_protocol::storage`), and the thread on which this runs (`storage.rs`); nor a
+//! repair: a journal whose last, unflushed record came back from a power loss with a hole in its middle is refused by the
+//! engine as bit rot would be, and the node joins again from an empty directory.
 //!
 //! Source: Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 

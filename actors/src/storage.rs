@@ -28,10 +28,8 @@ pub type OnFailure = Box<dyn Fn(StorageError) + Send>;
 /// The most requests in one group, so that the first of them do not wait too long for their answers.
 const GROUP_REQUESTS_MAX: usize = 256;
 
-enum Call {
-    Serve(StorageRequest),
-    Stop,
-}
+/// A request; none is the last.
+type Call = Option<StorageRequest>;
 
 /// Asks the storage. Clones ask the same one.
 #[derive(Clone, Debug)]
@@ -44,13 +42,13 @@ impl StorageHandle {
     /// Has a request served after all that were asked before. Does nothing once the storage has ended.
     pub fn ask(&self, request: StorageRequest) {
         // It ended: who ended it was told, or is the one that asks.
-        let _ = self.calls.send(Call::Serve(request));
+        let _ = self.calls.send(Some(request));
     }
 
     /// Waits until all that was asked is served and flushed and the data directory is let go, for all handles alike. Not
     /// to be called on the storage's own thread.
     pub fn stop(self) {
-        let _ = self.calls.send(Call::Stop);
+        let _ = self.calls.send(None);
         // Held while it waits, so that another handle's `stop` waits too.
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
@@ -125,12 +123,10 @@ fn serve_all(
 /// Waits for a request, and takes what waits behind it; and says whether that was the last.
 fn next_group(waiting: &Receiver<Call>) -> (Vec<StorageRequest>, bool) {
     let mut requests = Vec::new();
-    let first = waiting.recv().unwrap_or(Call::Stop); // Nobody is left to ask.
+    let first = waiting.recv().unwrap_or(None); // Nobody is left to ask.
     for call in std::iter::once(first).chain(waiting.try_iter()) {
-        match call {
-            Call::Serve(request) => requests.push(request),
-            Call::Stop => return (requests, true),
-        }
+        let Some(request) = call else { return (requests, true) };
+        requests.push(request);
         if requests.len() >= GROUP_REQUESTS_MAX {
             break;
         }

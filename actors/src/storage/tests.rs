@@ -253,12 +253,11 @@ fn r5_the_thread_answers_in_order_and_stop_lets_the_directory_go() {
 #[test]
 fn r5_a_failing_flush_is_reported_once_and_nothing_is_said_to_be_durable() {
     let directory = TempDir::new().expect("a directory");
-    let fail_flush_file = Some(directory.path().join("fail-flush"));
-    let (handle, heard, failed) = started(directory.path(), FaultPlan { fail_flush_file: fail_flush_file.clone() });
+    let file = directory.path().join("fail-flush");
+    let (handle, heard, failed) = started(directory.path(), FaultPlan { fail_flush_file: Some(file.clone()) });
     let entries = history(2);
     handle.ask(write_log(&entries[0]));
     assert!(heard.recv_timeout(PATIENCE).is_ok());
-    let file = fail_flush_file.expect("named");
     fs::write(&file, b"").expect("writes");
     handle.ask(write_log(&entries[1]));
     assert!(matches!(failed.recv_timeout(PATIENCE), Ok(StorageError::Engine(_))));
