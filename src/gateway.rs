@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct GatewayPlan {
     /// How it follows the cluster.
     pub config: GatewayConfig,
+    /// How it calls itself to the data nodes.
+    pub name: String,
     /// The client port.
     pub listen: SocketAddr,
     /// The cluster's secret.
@@ -29,7 +31,7 @@ pub struct GatewayPlan {
 /// # Errors
 /// Why it could not start, for the operator.
 pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> ClientApi) -> Result<(), String> {
-    let GatewayPlan { config, listen, secret, witness } = plan;
+    let GatewayPlan { config, name, listen, secret, witness } = plan;
     let mut told = Signals::new()?;
     let listener = node::listen_on(listen)?;
     let witness = match witness {
@@ -39,7 +41,7 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
     let thread = Arbiter::new();
     let seed = getrandom::u64().map_err(|error| format!("no randomness: {error}"))?;
     let actor = GatewayActor::start_in_arbiter(&thread.handle(), move |_| {
-        GatewayActor::new(config, Box::new(CallClient::new(&secret)), seed)
+        GatewayActor::new(config, Box::new(CallClient::new(&secret, &name)), seed)
     });
     let server = client::serve(listener, api(handle(actor))).map_err(|error| format!("{listen}: {error}"))?;
     let serving = server.handle();

@@ -10,6 +10,7 @@ use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::dev::ServerHandle;
 use lockstep_actors::hands::OnHalt;
 use lockstep_actors::{Arbiters, Node, NodeConfig, open};
+use lockstep_protocol::ids::Voter;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -93,6 +94,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let NodePlan { config, listen, secret } = plan;
     let listener = listen_on(listen)?;
     let dir = config.data_dir.display().to_string();
+    let own_name = process_name(&config.voter);
     let opened = open(config, on_halt()).map_err(|error| format!("{dir}: {error}"))?;
     let node: Arc<OnceLock<Node>> = Arc::default();
     let (stop, stopping) = watch::channel(false);
@@ -107,10 +109,18 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let work: ArbiterHandle = threads.recv().await.ok_or("the peer port's thread did not start")?;
     let (vital, bulk) = (Arbiter::new(), Arbiter::new());
     let arbiters = Arbiters { work, vital: vital.handle(), bulk: bulk.handle() };
-    let outbox = PeerClient::new(&secret, node.clone(), arbiters.clone());
+    let outbox = PeerClient::new(&secret, &own_name, node.clone(), arbiters.clone());
     let started = opened.start(&arbiters, outbox).map_err(|error| error.to_string())?;
     let _ = node.set(started.clone()); // It was made here, and is set once.
     Ok(Running { node: started, server: handle, stop, arbiters: vec![vital, bulk] })
+}
+
+/// A witness goes by its gateway's name.
+fn process_name(voter: &Voter) -> String {
+    match voter {
+        Voter::Replica(id) => format!("node-{id}"),
+        Voter::Witness(name) => name.to_string(),
+    }
 }
 
 /// # Errors

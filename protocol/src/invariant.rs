@@ -129,7 +129,10 @@ impl DecidedLog {
     pub fn decide(&mut self, view: ViewNumber, index: Index, hash: Hash) -> Result<bool, Violation> {
         if let Some(known) = self.get(index) {
             require(known.hash == hash, Rule::Diverged, || {
-                format!("slot {index} was decided as {} in view {}, and as {hash} in view {view}", known.hash, known.view)
+                format!(
+                    "slot {index} was decided as {} in view {}, and as {hash} in view {view}",
+                    known.hash, known.view
+                )
             })?;
             return Ok(false);
         }
@@ -175,9 +178,9 @@ impl DecidedViews {
     /// When another one of this number was acted on.
     pub fn learnt(&mut self, view: &View) -> Checked {
         match self.0.get(&view.number) {
-            Some(known) => require(known == view, Rule::TwoViews, || {
-                format!("view {} is {known:?}, and {view:?}", view.number)
-            }),
+            Some(known) => {
+                require(known == view, Rule::TwoViews, || format!("view {} is {known:?}, and {view:?}", view.number))
+            }
             None => {
                 self.0.insert(view.number, view.clone());
                 Ok(())

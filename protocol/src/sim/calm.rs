@@ -190,7 +190,8 @@ impl World {
             }
             let Some(process) = node.process.as_ref() else { continue };
             let digest = process.storage.digest();
-            let digest = digest.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", node.me.voter)))?;
+            let digest =
+                digest.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", node.me.voter)))?;
             require(*first.get_or_insert(digest) == digest, Rule::Diverged, || {
                 format!("the store of {} is not that of the others", node.me.voter)
             })?;
@@ -207,7 +208,8 @@ impl World {
             queries.push(Query::History { channel: channel.clone(), page });
             queries.push(Query::Stars { channel: channel.clone(), user: None, page });
         }
-        let requests = queries.iter().map(|query| StorageRequest::Query { request: RequestId(0), query: query.clone() });
+        let requests =
+            queries.iter().map(|query| StorageRequest::Query { request: RequestId(0), query: query.clone() });
         let requests: Vec<StorageRequest> = requests.collect();
         let node = &mut self.nodes[place];
         let Some(process) = node.process.as_mut() else { return Ok(()) };
@@ -218,7 +220,10 @@ impl World {
             let expected: Result<Found, _> = self.checker.oracle().query(query, last);
             let StorageEvent::Queried { found, .. } = event else { continue };
             require(found == expected, Rule::Lost, || {
-                format!("{} of view {} has {found:?} for {query:?}, and should have {expected:?}", node.me.voter, view.number)
+                format!(
+                    "{} of view {} has {found:?} for {query:?}, and should have {expected:?}",
+                    node.me.voter, view.number
+                )
             })?;
         }
         Ok(())

@@ -126,7 +126,8 @@ impl Checker {
         let entry = self.entries.get(&slot).filter(|entry| entry.hash == hash && entry.index == index).cloned();
         let is_new = self.log.decide(view, index, hash)?;
         let Some(entry) = entry else {
-            let what = format!("slot {index} is decided in attempt {attempt} of view {view}, which asked for no votes on it");
+            let what =
+                format!("slot {index} is decided in attempt {attempt} of view {view}, which asked for no votes on it");
             return Err(Violation::new(Rule::TwoContents, what));
         };
         self.take(&entry)?;
@@ -154,7 +155,10 @@ impl Checker {
         self.last_instant = logged.at;
         self.keys.decided(owner, Fate { index, at: logged.at, effect: true })?;
         let Some(write) = self.writes.get_mut(owner) else {
-            return Err(Violation::new(Rule::Unasked, format!("slot {index} holds a write that nobody sent: {owner:?}")));
+            return Err(Violation::new(
+                Rule::Unasked,
+                format!("slot {index} holds a write that nobody sent: {owner:?}"),
+            ));
         };
         require(write.action.as_ref() == Some(&logged.operation.action), Rule::Twice, || {
             format!("key {:?} was used again for another request, and that took effect", owner.key)
@@ -212,11 +216,16 @@ impl Checker {
         let key = &operation.owner.key;
         let write = self.writes.get(&operation.owner);
         let Some((index, expected)) = write.and_then(|write| write.effect.as_ref()) else {
-            return Err(Violation::new(Rule::Lost, format!("key {key:?} is acknowledged, and no entry with it is decided")));
+            return Err(Violation::new(
+                Rule::Lost,
+                format!("key {key:?} is acknowledged, and no entry with it is decided"),
+            ));
         };
-        require(write.is_some_and(|write| write.action.as_ref() == Some(&operation.action)), Rule::WrongAnswer, || {
-            format!("key {key:?} is acknowledged for another request than the one that it stands for")
-        })?;
+        require(
+            write.is_some_and(|write| write.action.as_ref() == Some(&operation.action)),
+            Rule::WrongAnswer,
+            || format!("key {key:?} is acknowledged for another request than the one that it stands for"),
+        )?;
         require(outcome == expected, Rule::WrongAnswer, || {
             format!("key {key:?} is answered with {outcome:?}, and did {expected:?}")
         })?;
@@ -225,7 +234,10 @@ impl Checker {
         })?;
         let replicas = self.views.get(receipt.view).map_or(0, |view| view.replicas.len());
         require(receipt.copies >= 1 && receipt.copies as usize <= replicas, Rule::WrongAnswer, || {
-            format!("key {key:?} is said to be on {} replicas, and view {} has {replicas}", receipt.copies, receipt.view)
+            format!(
+                "key {key:?} is said to be on {} replicas, and view {} has {replicas}",
+                receipt.copies, receipt.view
+            )
         })?;
         self.time.completed(*index);
         self.acknowledged += 1;
@@ -239,9 +251,9 @@ impl Checker {
     fn write_failed(&mut self, operation: &Operation, floor: Index, error: &OperationError) -> Checked {
         match error {
             OperationError::Aborted => self.told_aborted(operation),
-            OperationError::NotPrimary { .. }
-            | OperationError::TooFewReplicas { .. }
-            | OperationError::Overloaded => self.refused(operation),
+            OperationError::NotPrimary { .. } | OperationError::TooFewReplicas { .. } | OperationError::Overloaded => {
+                self.refused(operation)
+            }
             OperationError::ChannelNotFound { .. } | OperationError::MessageNotFound { .. } => {
                 self.refused(operation)?;
                 self.not_found(floor, error)

@@ -92,11 +92,8 @@ impl Clients {
     /// A write that measures the calm.
     fn pulse(&mut self, now: u64) -> Option<usize> {
         let call = self.calls.len();
-        let action = Action::Post {
-            channel: self.channel(0)?,
-            text: Text::new("are you there?").ok()?,
-            create_channel: true,
-        };
+        let action =
+            Action::Post { channel: self.channel(0)?, text: Text::new("are you there?").ok()?, create_channel: true };
         let operation = Operation { owner: KeyOwner::new("pulse", &format!("p{call}")).ok()?, action };
         let want = Want::Write { operation, is_reuse: false };
         self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target: self.leader }));
@@ -117,7 +114,10 @@ impl Clients {
             && let Some(Some(Call { want: Want::Write { operation, .. }, .. })) = self.calls.get(*first)
             && operation.action != action
         {
-            return Some(Want::Write { operation: Operation { owner: operation.owner.clone(), action }, is_reuse: true });
+            return Some(Want::Write {
+                operation: Operation { owner: operation.owner.clone(), action },
+                is_reuse: true,
+            });
         }
         let owner = KeyOwner::new(user.as_str(), &format!("k{call}")).ok()?;
         Some(Want::Write { operation: Operation { owner, action }, is_reuse: false })
@@ -256,9 +256,8 @@ impl World {
         }
         match answer {
             Some(Answer::Failed(OperationError::NotPrimary { primary, .. })) => {
-                let hint = primary.and_then(|id| {
-                    self.nodes.iter().position(|node| node.me.voter == Voter::Replica(id))
-                });
+                let hint =
+                    primary.and_then(|id| self.nodes.iter().position(|node| node.me.voter == Voter::Replica(id)));
                 self.clients.leader = hint.unwrap_or(self.clients.leader);
                 self.soon(call, attempt, hint);
             }

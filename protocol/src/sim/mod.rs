@@ -28,9 +28,9 @@ mod world;
 
 use crate::invariant::Violation;
 use plan::{Plan, Shape};
-use story::{Sink, Trace, Weight};
 use std::cell::RefCell;
 use std::rc::Rc;
+use story::{Sink, Trace, Weight};
 use world::World;
 
 pub use world::Counts;
@@ -74,7 +74,13 @@ pub fn shortest_story(seed: u64, shape: Shape, most: Weight) -> Vec<String> {
     let (plan, _) = story::shorten(&plan, violation.rule);
     let lines = Rc::new(RefCell::new(Vec::new()));
     let sink = Rc::clone(&lines);
-    let kept = format!("{} data nodes, {} witnesses, {} faults, {} calls", plan.data, plan.witnesses, plan.faults.len(), plan.calls.len());
+    let kept = format!(
+        "{} data nodes, {} witnesses, {} faults, {} calls",
+        plan.data,
+        plan.witnesses,
+        plan.faults.len(),
+        plan.calls.len()
+    );
     let report = run_plan(plan, Trace::to(most, Box::new(move |line| sink.borrow_mut().push(line.to_owned()))));
     let mut lines = lines.take();
     lines.insert(0, format!("seed {seed}, made smaller: {kept}"));

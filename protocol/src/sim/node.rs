@@ -182,11 +182,7 @@ impl Mirror {
             view: record.view,
             attempt: record.attempt,
         };
-        Self {
-            slots: found.tail.iter().map(slot).collect(),
-            applied: found.committed.0,
-            vote: found.vote.clone(),
-        }
+        Self { slots: found.tail.iter().map(slot).collect(), applied: found.committed.0, vote: found.vote.clone() }
     }
 
     /// The disk served this, and flushed it. Says what was applied.
@@ -259,7 +255,8 @@ impl Mirror {
     /// Whether the acceptance of this ballot, or of a higher one, is on disk.
     #[must_use]
     pub fn accepted(&self, view: ViewNumber, ballot: Ballot) -> bool {
-        let accepted = self.vote.as_ref().map(|vote| (vote.view.number, vote.accepted.as_ref().map(|(ballot, _)| *ballot)));
+        let accepted =
+            self.vote.as_ref().map(|vote| (vote.view.number, vote.accepted.as_ref().map(|(ballot, _)| *ballot)));
         accepted.is_some_and(|(number, accepted)| number > view || (number == view && accepted >= Some(ballot)))
     }
 }

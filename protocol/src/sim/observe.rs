@@ -54,7 +54,10 @@ impl World {
             decided && known.mirror.holds(index, entry.hash)
         });
         require(is_decided || known.mirror.voted(view, attempt, index), Rule::NotDurable, || {
-            format!("{} votes for slot {index} in attempt {attempt} of view {view}, which is not on its disk", known.me.voter)
+            format!(
+                "{} votes for slot {index} in attempt {attempt} of view {view}, which is not on its disk",
+                known.me.voter
+            )
         })?;
         self.has_not_left(node, view)
     }

@@ -82,7 +82,10 @@ impl Trace {
 fn letter(message: &PeerMessage) -> String {
     let mut text = match message {
         PeerMessage::Prepare { view, attempt, entry, commit_index } => {
-            format!("Prepare view {view} attempt {attempt} slot {} {} commit {commit_index} {:?}", entry.index, entry.hash, entry.batch)
+            format!(
+                "Prepare view {view} attempt {attempt} slot {} {} commit {commit_index} {:?}",
+                entry.index, entry.hash, entry.batch
+            )
         }
         PeerMessage::Chunk { pairs, last, .. } => format!("Chunk of {} pairs, last {last}", pairs.len()),
         PeerMessage::Entries { after, entries, last, .. } => {

@@ -379,7 +379,9 @@ impl World {
         let is_told = self.trace.is_full();
         let Some(process) = self.nodes[node].process.as_mut() else { return Ok(()) };
         process.turn_pending = false;
-        require(process.waiting() < WAITING_MAX, Rule::Liveness, || "a node tells itself the same for ever".to_owned())?;
+        require(process.waiting() < WAITING_MAX, Rule::Liveness, || {
+            "a node tells itself the same for ever".to_owned()
+        })?;
         if let Some(turn) = process.turn(&mut self.rng, now, is_told) {
             self.counts.turns += 1;
             let voter = &self.nodes[node].me.voter;
@@ -443,12 +445,7 @@ impl World {
     }
 
     /// Puts inputs into the queues of a process, if it is still this one.
-    pub(super) fn deliver(
-        &mut self,
-        node: usize,
-        life: u32,
-        inputs: impl FnOnce(&Process) -> Vec<route::Delivery>,
-    ) {
+    pub(super) fn deliver(&mut self, node: usize, life: u32, inputs: impl FnOnce(&Process) -> Vec<route::Delivery>) {
         if !self.lives(node, life) {
             return;
         }
@@ -520,7 +517,9 @@ impl World {
         let Some(process) = known.process.as_mut() else { return };
         match route::letter(&process.known, envelope) {
             Ok(deliveries) => deliveries.into_iter().for_each(|delivery| process.queue(delivery)),
-            Err(why) => self.trace.say(self.now, Weight::Full, || format!("{} refuses a letter: {why}", known.me.voter)),
+            Err(why) => {
+                self.trace.say(self.now, Weight::Full, || format!("{} refuses a letter: {why}", known.me.voter))
+            }
         }
         self.stir(node);
     }
