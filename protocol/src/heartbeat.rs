@@ -6,6 +6,9 @@
 //!
 //! Not here: what follows from a suspicion (`election.rs`) or from silence (`coordinator.rs`).
 
+#[cfg(test)]
+mod tests;
+
 use crate::ids::{Address, Hash, Index, Millis, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
 use crate::message::PeerMessage;
@@ -267,7 +270,9 @@ impl Machine for Heartbeats {
         if self.leading {
             return self.heard.values().map(|status| status.heard_at.plus(timeout_ms)).min();
         }
-        let silence = Some(self.answered_at.plus(timeout_ms)).filter(|_| !self.suspected);
+        // Who is not listed suspects nobody: it would be called for ever.
+        let suspects = !self.suspected && self.view.as_ref().is_some_and(|view| view.lists(&self.me));
+        let silence = Some(self.answered_at.plus(timeout_ms)).filter(|_| suspects);
         silence.into_iter().chain([self.next_beat]).min()
     }
 

@@ -118,7 +118,7 @@ impl World {
         let Some(view) = self.checker.views().last() else { return Some("nobody knows a view".to_owned()) };
         let behind = self.nodes.iter().find(|node| {
             let known = node.process.as_ref().map(|process| process.known.view);
-            !node.gone && known != Some(view.number)
+            !node.gone && (node.is_data() || view.lists(&node.me)) && known != Some(view.number)
         });
         let unlisted = self.nodes.iter().find(|node| node.is_data() && !node.gone && !view.lists(&node.me));
         let witnesses = self.nodes.iter().filter(|node| !node.is_data() && view.lists(&node.me)).count();
