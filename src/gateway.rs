@@ -1,43 +1,49 @@
 //! A gateway as a process: the client port over the actor that follows the cluster, and a witness if it has a directory.
 //!
-//! Not here: the command line.
+//! Not here: the command line and the settings file, which give plain values.
 
 use crate::http::call_client::CallClient;
 use crate::http::client::{self, ClientApi};
 use crate::node::{self, NodePlan, Signals};
-use crate::settings::Settings;
 use actix::Actor;
 use actix_rt::Arbiter;
-use lockstep_actors::gateway::{GatewayActor, GatewayConfig, handle};
-use std::time::Duration;
+use lockstep_actors::gateway::{GatewayActor, GatewayConfig, GatewayHandle, handle};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-/// How many requests may be under way or held at once, beside what the nodes let wait.
-const REQUESTS_MAX: usize = 20_000;
+/// Everything that a gateway is run with. Plain, checked values.
+#[derive(Clone, Debug)]
+pub struct GatewayPlan {
+    /// How it follows the cluster.
+    pub config: GatewayConfig,
+    /// How it calls itself to the data nodes.
+    pub name: String,
+    /// The client port.
+    pub listen: SocketAddr,
+    /// The cluster's secret.
+    pub secret: String,
+    /// Its witness, if it votes.
+    pub witness: Option<NodePlan>,
+}
 
-/// Runs a gateway until it is told to stop. Within an actix system.
+/// Runs a gateway until it is told to stop. Within an actix system. `api` makes the client API over the gateway's handle.
 ///
 /// # Errors
 /// Why it could not start, for the operator.
-pub async fn run(settings: &Settings) -> Result<(), String> {
-    let config = GatewayConfig {
-        data_nodes: settings.data_nodes(),
-        request_timeout: Duration::from_millis(settings.gateway.request_timeout_ms),
-        refresh: Duration::from_millis(settings.gateway.refresh_ms),
-        requests_max: REQUESTS_MAX,
-    };
-    let (secret, listen) = (node::secret(settings)?, settings.gateway.listen);
+pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> ClientApi) -> Result<(), String> {
+    let GatewayPlan { config, name, listen, secret, witness } = plan;
     let mut told = Signals::new()?;
     let listener = node::listen_on(listen)?;
-    let witness = match NodePlan::of_witness(settings)? {
+    let witness = match witness {
         Some(plan) => Some(node::start(plan).await?),
         None => None,
     };
     let thread = Arbiter::new();
     let seed = getrandom::u64().map_err(|error| format!("no randomness: {error}"))?;
     let actor = GatewayActor::start_in_arbiter(&thread.handle(), move |_| {
-        GatewayActor::new(config, Box::new(CallClient::new(&secret)), seed)
+        GatewayActor::new(config, Box::new(CallClient::new(&secret, &name)), seed)
     });
-    let server = client::serve(listener, ClientApi::new(handle(actor), settings)).map_err(|error| format!("{listen}: {error}"))?;
+    let server = client::serve(listener, api(handle(actor))).map_err(|error| format!("{listen}: {error}"))?;
     let serving = server.handle();
     actix_rt::spawn(server);
     log::info!("the client port is {listen}");

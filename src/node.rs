@@ -2,15 +2,15 @@
 //!
 //! A gateway's witness is run by the same code (`start`); only a data node waits for signals here.
 //!
-//! Not here: the command line.
+//! Not here: the command line and the settings file, which give plain values.
 
 use crate::http::peer::{self, PeerApi};
 use crate::http::peer_client::PeerClient;
-use crate::settings::Settings;
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::dev::ServerHandle;
 use lockstep_actors::hands::OnHalt;
 use lockstep_actors::{Arbiters, Node, NodeConfig, open};
+use lockstep_protocol::ids::Voter;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -34,47 +34,6 @@ pub struct NodePlan {
     pub secret: String,
 }
 
-impl NodePlan {
-    /// The data node that these settings are for.
-    ///
-    /// # Errors
-    /// When the secret cannot be read.
-    pub fn of_data_node(settings: &Settings) -> Result<Self, String> {
-        let config = NodeConfig {
-            voter: settings.node_voter(),
-            address: settings.node_address(),
-            seeds: settings.seeds(),
-            timing: settings.timing(),
-            limits: settings.limits(),
-            data_dir: settings.node.data_dir.clone(),
-        };
-        Ok(Self { config, listen: settings.node.listen, secret: secret(settings)? })
-    }
-
-    /// The witness that these settings are for, if any.
-    ///
-    /// # Errors
-    /// When the secret cannot be read.
-    pub fn of_witness(settings: &Settings) -> Result<Option<Self>, String> {
-        let Some(voter) = settings.witness_voter() else { return Ok(None) };
-        let config = NodeConfig {
-            voter,
-            address: settings.witness_address(),
-            seeds: settings.data_nodes(),
-            timing: settings.timing(),
-            limits: settings.limits(),
-            data_dir: settings.witness.data_dir.clone(),
-        };
-        Ok(Some(Self { config, listen: settings.witness.listen, secret: secret(settings)? }))
-    }
-}
-
-/// # Errors
-/// When the secret cannot be read.
-pub fn secret(settings: &Settings) -> Result<String, String> {
-    settings.secret().map(|secret| secret.as_str().to_owned()).map_err(|error| error.to_string())
-}
-
 /// A node whose port is served.
 pub struct Running {
     /// Its handle.
@@ -89,9 +48,9 @@ pub struct Running {
 ///
 /// # Errors
 /// Why it could not start, for the operator.
-pub async fn run(settings: &Settings) -> Result<(), String> {
+pub async fn run(plan: NodePlan) -> Result<(), String> {
     let mut told = Signals::new()?;
-    let running = start(NodePlan::of_data_node(settings)?).await?;
+    let running = start(plan).await?;
     log::info!("{} runs at {}", running.node.me().voter, running.node.me().address);
     let why = told.next().await;
     log::info!("{why}: handing over and stopping");
@@ -135,6 +94,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let NodePlan { config, listen, secret } = plan;
     let listener = listen_on(listen)?;
     let dir = config.data_dir.display().to_string();
+    let own_name = process_name(&config.voter);
     let opened = open(config, on_halt()).map_err(|error| format!("{dir}: {error}"))?;
     let node: Arc<OnceLock<Node>> = Arc::default();
     let (stop, stopping) = watch::channel(false);
@@ -149,10 +109,18 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let work: ArbiterHandle = threads.recv().await.ok_or("the peer port's thread did not start")?;
     let (vital, bulk) = (Arbiter::new(), Arbiter::new());
     let arbiters = Arbiters { work, vital: vital.handle(), bulk: bulk.handle() };
-    let outbox = PeerClient::new(&secret, node.clone(), arbiters.clone());
+    let outbox = PeerClient::new(&secret, &own_name, node.clone(), arbiters.clone());
     let started = opened.start(&arbiters, outbox).map_err(|error| error.to_string())?;
     let _ = node.set(started.clone()); // It was made here, and is set once.
     Ok(Running { node: started, server: handle, stop, arbiters: vec![vital, bulk] })
+}
+
+/// A witness goes by its gateway's name.
+fn process_name(voter: &Voter) -> String {
+    match voter {
+        Voter::Replica(id) => format!("node-{id}"),
+        Voter::Witness(name) => name.to_string(),
+    }
 }
 
 /// # Errors

@@ -66,8 +66,8 @@ pub struct CallClient {
 impl CallClient {
     /// Shows this secret to the nodes.
     #[must_use]
-    pub fn new(secret: &str) -> Self {
-        let client = peer_http::client(secret, CONNECTIONS_MAX);
+    pub fn new(secret: &str, own_name: &str) -> Self {
+        let client = peer_http::client(secret, own_name, CONNECTIONS_MAX);
         Self { shared: Rc::new(Shared { client, refusals: Refusals::default() }), routes: RefCell::default() }
     }
 

@@ -37,6 +37,8 @@ use tokio::sync::watch;
 pub const SECRET_HEADER: &str = "lockstep-secret";
 /// The header with the protocol's version.
 pub const VERSION_HEADER: &str = "lockstep-version";
+/// Names the sending process, for whoever looks at the wire. Nothing is decided by it: a letter says who it is from.
+pub const FROM_HEADER: &str = "lockstep-from";
 
 /// The largest body. Bytes: the largest batch that settings allow, with all that stands around its texts.
 pub const BODY_BYTES_MAX: usize = 128 << 20;

@@ -53,6 +53,7 @@ pub struct PeerClient {
 /// What each lane's task holds.
 struct LaneContext {
     secret: String,
+    own_name: String,
     node: Arc<OnceLock<Node>>,
     refusals: Refusals,
 }
@@ -60,8 +61,9 @@ struct LaneContext {
 impl PeerClient {
     /// Tells `node` what the network reports. Its tasks run on these arbiters.
     #[must_use]
-    pub fn new(secret: &str, node: Arc<OnceLock<Node>>, arbiters: Arbiters) -> Arc<Self> {
-        let context = Arc::new(LaneContext { secret: secret.to_owned(), node, refusals: Refusals::default() });
+    pub fn new(secret: &str, own_name: &str, node: Arc<OnceLock<Node>>, arbiters: Arbiters) -> Arc<Self> {
+        let (secret, own_name) = (secret.to_owned(), own_name.to_owned());
+        let context = Arc::new(LaneContext { secret, own_name, node, refusals: Refusals::default() });
         let (watched, watching) = watch::channel(None);
         let keeper = context.clone();
         arbiters.vital.spawn_fn(move || {
@@ -146,7 +148,7 @@ impl Bundle {
 }
 
 async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letters: mpsc::Receiver<Envelope>) {
-    let client = peer_http::client(&context.secret, 1);
+    let client = peer_http::client(&context.secret, &context.own_name, 1);
     let url = peer_http::url(&to, "letters");
     let patience = if lane == Lane::Bulk { BULK_PATIENCE } else { PATIENCE };
     while let Some(first) = letters.recv().await {
@@ -192,7 +194,7 @@ impl LaneContext {
 
 /// Keeps one request open where it is told, and tells its end.
 async fn keep_watch(context: Arc<LaneContext>, mut watched: watch::Receiver<Option<Address>>) {
-    let client = peer_http::client(&context.secret, 1);
+    let client = peer_http::client(&context.secret, &context.own_name, 1);
     loop {
         let address = watched.borrow_and_update().clone();
         if let Some(address) = &address {

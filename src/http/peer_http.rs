@@ -4,7 +4,7 @@
 //! - **Broken**: the connection ended before the answer. A pooled one may just have been closed by the other end.
 //! - **Silent**: no answer in time; the letter is simply lost.
 
-use super::peer::{SECRET_HEADER, VERSION_HEADER};
+use super::peer::{FROM_HEADER, SECRET_HEADER, VERSION_HEADER};
 use actix_rt::net::TcpStream;
 use actix_tls::connect::{ConnectError as TcpError, ConnectInfo, Connection, ConnectorService};
 use actix_web::dev::{Service, fn_service};
@@ -45,8 +45,8 @@ pub enum PostFailed {
     Denied(String),
 }
 
-/// A client for one thread.
-pub fn client(secret: &str, connections_max: usize) -> awc::Client {
+/// A client for one thread, of the process that calls itself so.
+pub fn client(secret: &str, own_name: &str, connections_max: usize) -> awc::Client {
     let connector = awc::Connector::new()
         .connector(without_delay())
         .timeout(CONNECT_PATIENCE)
@@ -59,6 +59,7 @@ pub fn client(secret: &str, connections_max: usize) -> awc::Client {
         .disable_redirects()
         .no_default_headers()
         .add_default_header((SECRET_HEADER, secret))
+        .add_default_header((FROM_HEADER, own_name))
         .add_default_header((VERSION_HEADER, PROTOCOL_VERSION.to_string()))
         .finish()
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -258,11 +258,6 @@ impl Cluster {
     pub fn kill_all(&mut self) {
         self.nodes.values_mut().for_each(Process::kill);
         self.gateways.iter_mut().for_each(Process::kill);
-    }
-
-    /// The folder in which all of it is.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 
