@@ -1,14 +1,34 @@
-//! The primary's side of two-phase commit (R-1..R-10).
+//! The primary's side of two-phase commit (R-1..R-10), and what a new primary does first (R-16).
+//!
+//! One entry is in flight at a time: while it is, the next batch gathers. Votes and acknowledgements count only for the
+//! view and attempt in which they were asked. A replica that does not answer is set offline by a view change, after which
+//! the entry goes on in the new view; only what this primary formed itself may be aborted.
+//!
+//! `queue.rs`: what waits, and its locks. `flight.rs`: the entry in flight. Not here: this node's own vote, which is cast
+//! like any other (`replica.rs`), and deciding the next view (`campaign.rs`).
+//!
+//! Source: Gray, "Notes on Data Base Operating Systems", 1978, for two-phase commit; Liskov, Cowling, "Viewstamped
+//! Replication Revisited", 2012, for a primary that first finishes what it finds in its log.
+
+mod flight;
+mod lead;
+mod queue;
+mod sending;
+#[cfg(test)]
+mod tests;
 
 use crate::ids::{Address, Attempt, Hash, Index, Millis, NodeId, Now, Peer, RequestId, Timestamp, ViewNumber, Voter};
 use crate::lock::LockOwner;
-use crate::log::Entry;
-use crate::machine::{Effects, Machine, Setup};
+use crate::log::{Batch, Entry};
+use crate::machine::{Effects, Limits, Machine, Note, Setup, Timing};
 use crate::message::Refusal;
-use crate::operation::{ChannelName, Operation, Outcome};
-use crate::status::NodeStatus;
-use crate::storage::Verdict;
+use crate::operation::{Action, Answer, ChannelName, LoggedOperation, Operation, OperationError, Outcome, Receipt};
+use crate::status::{NodeStatus, Role};
+use crate::storage::{StorageRequest, Verdict};
 use crate::view::View;
+use flight::{Flight, Own, Stage};
+use queue::{Pending, Picked, Queue};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What it hears.
@@ -47,36 +67,363 @@ pub enum Input {
     Pace { delay_ms: u64 },
 }
 
+/// What the coordinator does in the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Another node leads, or nobody does.
+    Idle,
+    /// R-16: what was found in the log, then the view entry.
+    Recovering,
+    /// Takes writes.
+    Serving,
+    /// R-17: finishes what is in flight; the next view is to name this node.
+    HandingOver(NodeId),
+}
+
+/// How many entries of this view are remembered for a replica with a gap.
+const SENT_ENTRIES_MAX: usize = 8;
+
 /// The machine.
 #[derive(Debug)]
-pub struct Coordinator {}
+pub struct Coordinator {
+    me: Peer,
+    timing: Timing,
+    limits: Limits,
+    view: Option<Arc<View>>,
+    phase: Phase,
+    /// The last view in which this process led until the view's end.
+    led: Option<ViewNumber>,
+    attempt: Attempt,
+    /// The last entry that is committed by all, and the chain there.
+    end: (Index, Hash),
+    last_timestamp: Timestamp,
+    queue: Queue,
+    /// The batch that the storage looks at, and its round.
+    examining: Option<Picked>,
+    /// The storage was asked about it under this round; else it is to be asked (again) first.
+    asked: bool,
+    round: u64,
+    flight: Option<Flight>,
+    /// R-16: entries of the log that are still to be committed again, in order.
+    inherited: VecDeque<Flight>,
+    view_entry_done: bool,
+    /// Decided batches whose clients hear once this view's entry is committed (R-9).
+    settled: Vec<(Index, Own)>,
+    /// Entries of this view and the attempts under which they were committed.
+    sent: VecDeque<(Attempt, Arc<Entry>)>,
+    /// When the campaign for the next view, which is under way, may be asked for again.
+    campaign_until: Option<Millis>,
+    pace_ms: u64,
+    paced_until: Millis,
+    became_primary_at: Millis,
+}
 
 impl Coordinator {
-    /// A machine that has heard nothing yet; its first `tick` begins.
+    /// A coordinator that has heard of no view yet.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        let _ = setup;
-        Self {}
+        Self {
+            me: setup.me.clone(),
+            timing: setup.timing.clone(),
+            limits: setup.limits.clone(),
+            view: None,
+            phase: Phase::Idle,
+            led: None,
+            attempt: Attempt(0),
+            end: (Index(0), Hash::default()),
+            last_timestamp: Timestamp(0),
+            queue: Queue::default(),
+            examining: None,
+            asked: false,
+            round: 0,
+            flight: None,
+            inherited: VecDeque::new(),
+            view_entry_done: false,
+            settled: Vec::new(),
+            sent: VecDeque::new(),
+            campaign_until: None,
+            pace_ms: 0,
+            paced_until: Millis(0),
+            became_primary_at: Millis(0),
+        }
     }
 
     /// Writes its part of what the node says of itself.
     pub fn observe(&self, status: &mut NodeStatus) {
-        let _ = status;
+        if let Phase::Serving | Phase::HandingOver(_) = self.phase {
+            status.serving = Some(self.number());
+            status.role = Role::Primary;
+        }
+        let in_flight = self.flight.as_ref().and_then(|flight| flight.own.as_ref());
+        let examined = self.examining.as_ref().map_or(0, |picked| picked.operations.len());
+        let sent = in_flight.map_or(0, |own| own.picked.operations.len());
+        status.writes_waiting = (self.queue.len() + examined + sent) as u64;
     }
+
+    fn number(&self) -> ViewNumber {
+        self.view.as_ref().map_or(ViewNumber(0), |view| view.number)
+    }
+
+    fn is_leading(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
+    fn not_primary(&self) -> OperationError {
+        let primary = self.view.as_ref().map(|view| view.primary);
+        let primary = primary.filter(|id| Voter::Replica(*id) != self.me.voter);
+        OperationError::NotPrimary { view: self.number(), primary }
+    }
+
+    /// Why an operation is turned away before anything is done for it.
+    fn refusal(&self) -> Option<OperationError> {
+        let view = self.view.as_ref()?;
+        if let Phase::Idle | Phase::HandingOver(_) = self.phase {
+            return Some(self.not_primary());
+        }
+        let replicas = u32::try_from(view.replicas.len()).unwrap_or(u32::MAX);
+        if replicas < self.limits.replicas_min {
+            return Some(OperationError::TooFewReplicas { replicas, needed: self.limits.replicas_min });
+        }
+        (self.queue.len() >= self.limits.queue_ops_max).then_some(OperationError::Overloaded)
+    }
+
+    fn on_submit(&mut self, now: Now, request: RequestId, operation: Operation) -> Effects {
+        let mut effects = Effects::none();
+        let refusal = if self.view.is_none() { Some(self.not_primary()) } else { self.refusal() };
+        if let Some(error) = refusal {
+            effects.answer(request, Answer::Failed(error));
+            return effects;
+        }
+        if let Some(pending) = self.pending_with_key(&operation) {
+            if pending.operation.action == operation.action {
+                pending.requests.push(request);
+            } else {
+                effects.answer(request, Answer::Failed(OperationError::KeyReused));
+            }
+            return effects;
+        }
+        let until = now.elapsed.plus(self.timing.lock_timeout_ms);
+        let (asked, id) = self.queue.push(request, operation, until);
+        effects.append(asked);
+        if let Some(id) = id {
+            effects.storage(StorageRequest::Locate { request, id });
+        }
+        effects
+    }
+
+    /// R-2: an operation with this key that waits, is looked at, or is in flight.
+    fn pending_with_key(&mut self, operation: &Operation) -> Option<&mut Pending> {
+        let in_flight = self.flight.as_mut().and_then(|flight| flight.own.as_mut());
+        let inherited = self.inherited.iter_mut().filter_map(|flight| flight.own.as_mut());
+        let settled = self.settled.iter_mut().map(|(_, own)| own);
+        let owns = in_flight.into_iter().chain(inherited).chain(settled).map(|own| &mut own.picked);
+        let picked = self.examining.as_mut().into_iter().chain(owns);
+        let mut known = picked.flat_map(|picked| picked.operations.iter_mut().map(|(_, pending)| pending));
+        let known = known.find(|pending| pending.operation.owner == operation.owner);
+        known.or_else(|| self.queue.with_key(&operation.owner))
+    }
+
+    fn on_located(&mut self, now: Now, request: RequestId, channel: Option<ChannelName>) -> Effects {
+        let until = now.elapsed.plus(self.timing.lock_timeout_ms);
+        let (mut effects, lost) = self.queue.located(request, channel, until);
+        if let Some(pending) = lost {
+            effects.append(answer_not_found(&pending));
+        }
+        effects
+    }
+
+    /// R-1: forms the next batch when nothing is in flight and something is ready.
+    fn form(&mut self, now: Now) -> Effects {
+        let busy = self.flight.is_some() || (self.examining.is_some() && self.asked) || self.paced_until > now.elapsed;
+        if busy || (self.examining.is_none() && !self.queue.is_ready()) {
+            return Effects::none();
+        }
+        let mut effects = Effects::none();
+        if self.examining.is_none() {
+            let until = now.elapsed.plus(self.timing.lock_timeout_ms);
+            let (picked, queued) = self.queue.pick(self.limits.batch_ops_max, self.limits.batch_bytes_max, until);
+            effects.append(queued);
+            self.examining = Some(picked);
+        }
+        self.round += 1;
+        self.asked = true;
+        let operations = self.examining.iter().flat_map(|picked| &picked.operations);
+        let operations = operations.map(|(_, pending)| pending.operation.clone()).collect();
+        effects.storage(StorageRequest::Examine { round: self.round, operations });
+        effects
+    }
+
+    /// R-2: what is valid goes into the batch; the rest is answered.
+    fn on_examined(&mut self, now: Now, round: u64, verdicts: Vec<Verdict>) -> Effects {
+        let current = self.asked && round == self.round;
+        let Some(picked) = self.examining.take_if(|_| current) else { return Effects::none() };
+        let mut effects = Effects::none();
+        let mut own =
+            Own { picked: Picked::default(), instants: Vec::new(), attempts: 0, outcomes: None, aborted: false };
+        own.picked.tickets = picked.tickets;
+        let mut logged = Vec::new();
+        for ((arrival, pending), verdict) in picked.operations.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Valid(channel) => {
+                    let at = self.next_timestamp(now);
+                    own.instants.push(at);
+                    logged.push(LoggedOperation { operation: pending.operation.clone(), channel, at });
+                    own.picked.operations.push((arrival, pending));
+                }
+                Verdict::Known(outcome, index) => effects.append(self.tell(&pending, Some(outcome), index)),
+                Verdict::Failed(error) => {
+                    for request in pending.requests {
+                        let answer = Answer::Failed(error.clone());
+                        effects.tell(Note::AnswerWhenConfirmed { request, answer });
+                    }
+                }
+            }
+        }
+        if logged.is_empty() {
+            effects.append(release(own.picked.tickets));
+            effects.append(self.next(now));
+            return effects;
+        }
+        let oldest = own.instants.first().map_or(0, |at| at.0);
+        let expire_keys_before = Timestamp(oldest.saturating_sub(self.limits.idempotency_retention_us));
+        let batch = Batch::Operations { operations: logged, expire_keys_before };
+        let entry = Entry::new(self.end.0.next(), self.end.1, batch);
+        effects.append(self.send_for_votes(now, Flight::new(entry.into(), Some(own))));
+        effects
+    }
+
+    /// R-3: unique and increasing in log order, across failovers and clock jumps.
+    fn next_timestamp(&mut self, now: Now) -> Timestamp {
+        let at = now.wall.0.max(self.last_timestamp.0.saturating_add(1));
+        self.last_timestamp = Timestamp(at.min(crate::ids::TIMESTAMP_MAX.0));
+        self.last_timestamp
+    }
+
+    /// Answers all who wait for an operation; without an outcome it is an abort.
+    fn tell(&self, pending: &Pending, outcome: Option<Outcome>, index: Index) -> Effects {
+        let copies = self.view.as_ref().map_or(0, |view| u32::try_from(view.replicas.len()).unwrap_or(u32::MAX));
+        let receipt = Receipt { view: self.number(), index, copies };
+        let answer = match outcome {
+            None | Some(Outcome::Aborted) => Answer::Failed(OperationError::Aborted),
+            Some(outcome) => Answer::Written(outcome, receipt),
+        };
+        fail_or(pending.requests.iter().copied(), &answer)
+    }
+
+    /// The batch is committed by all: every client hears, and the locks go (strict: not before).
+    fn tell_all(&self, index: Index, own: Own) -> Effects {
+        let mut effects = release(own.picked.tickets);
+        let outcomes = own.outcomes.unwrap_or_default();
+        for (at, (_, pending)) in own.picked.operations.iter().enumerate() {
+            let outcome = if own.aborted { None } else { outcomes.get(at).cloned() };
+            effects.append(self.tell(pending, outcome, index));
+        }
+        effects
+    }
+
+    /// What happens next when nothing is in flight.
+    fn next(&mut self, now: Now) -> Effects {
+        if self.flight.is_some() {
+            return Effects::none();
+        }
+        match self.phase {
+            Phase::Idle => Effects::none(),
+            Phase::Recovering => self.recover(now),
+            Phase::Serving => self.form(now),
+            Phase::HandingOver(_) if self.examining.is_some() => self.form(now),
+            Phase::HandingOver(to) => self.hand_over_now(now, to),
+        }
+    }
+}
+
+/// A star of a message that does not exist needs no lock: there is nothing to protect. What was read must be confirmed.
+fn answer_not_found(pending: &Pending) -> Effects {
+    let mut effects = Effects::none();
+    let id = match pending.operation.action {
+        Action::Star { id } | Action::Unstar { id } => id,
+        Action::Post { .. } | Action::CreateChannel { .. } => return effects,
+    };
+    for request in &pending.requests {
+        let answer = Answer::Failed(OperationError::MessageNotFound { id });
+        effects.tell(Note::AnswerWhenConfirmed { request: *request, answer });
+    }
+    effects
+}
+
+fn release(owners: Vec<LockOwner>) -> Effects {
+    let mut effects = Effects::none();
+    for owner in owners {
+        effects.tell(Note::Release { owner });
+    }
+    effects
+}
+
+fn fail_or(requests: impl Iterator<Item = RequestId>, answer: &Answer) -> Effects {
+    let mut effects = Effects::none();
+    for request in requests {
+        effects.answer(request, answer.clone());
+    }
+    effects
 }
 
 impl Machine for Coordinator {
     type Input = Input;
 
-    fn step(&mut self, _now: Now, _input: Input) -> Effects {
-        Effects::none()
+    fn step(&mut self, now: Now, input: Input) -> Effects {
+        match input {
+            Input::Submit { request, operation } => self.on_submit(now, request, operation),
+            Input::Located { request, channel } => self.on_located(now, request, channel),
+            Input::Granted { owner } => self.on_granted(now, owner),
+            Input::Examined { round, verdicts } => self.on_examined(now, round, verdicts),
+            Input::Vote { from, view, attempt, index, refusal } => {
+                let Some(id) = self.answers(&from, view, attempt, index, Stage::Voting) else { return Effects::none() };
+                self.on_vote(now, id, refusal)
+            }
+            Input::Committed { from, view, attempt, index } => {
+                let Some(id) = self.answers(&from, view, attempt, index, Stage::Committing) else {
+                    return Effects::none();
+                };
+                self.on_committed(now, id)
+            }
+            Input::Applied { index, outcomes } => self.on_applied(now, index, outcomes),
+            Input::ViewChanged(view) => self.on_view_changed(view),
+            Input::Lead { view, tail, committed, last_timestamp } => {
+                self.on_lead(now, &view, tail, committed, last_timestamp)
+            }
+            Input::Silent { view, voter, reason } => self.on_silent(now, view, voter, reason),
+            Input::Unreachable { address } => self.on_unreachable(now, &address),
+            Input::CampaignFailed { view, no_quorum, reason } => self.on_campaign_failed(now, view, no_quorum, &reason),
+            Input::HandOver { to } => self.on_hand_over(now, to),
+            Input::TakeOver { from, view } => self.on_take_over(now, &from, view),
+            Input::Pace { delay_ms } => {
+                self.pace_ms = delay_ms;
+                Effects::none()
+            }
+        }
     }
 
     fn deadline(&self) -> Option<Millis> {
-        None
+        let flight = self.flight.iter().flat_map(|flight| [flight.resend_at, flight.deadline]).min();
+        let idle = self.phase == Phase::Serving && self.flight.is_none() && self.examining.is_none();
+        let locks = self.queue.deadline().filter(|_| idle);
+        let paced = Some(self.paced_until).filter(|_| idle && self.queue.is_ready());
+        let deadlines = [flight, locks, paced, self.campaign_until];
+        deadlines.into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
     }
 
-    fn tick(&mut self, _now: Now) -> Effects {
-        Effects::none()
+    fn tick(&mut self, now: Now) -> Effects {
+        let mut effects = Effects::none();
+        self.campaign_until.take_if(|until| *until <= now.elapsed);
+        effects.append(self.on_flight_deadlines(now));
+        let idle = self.phase == Phase::Serving && self.flight.is_none() && self.examining.is_none();
+        if idle {
+            let (gone, failed) = self.queue.expire(now.elapsed);
+            effects.append(gone);
+            for pending in failed {
+                effects.append(fail_or(pending.requests.into_iter(), &Answer::Failed(OperationError::Overloaded)));
+            }
+        }
+        effects.append(self.next(now));
+        effects
     }
 }

@@ -1,9 +1,20 @@
 //! Who is alive.
+//!
+//! Every other voter tells the primary each `heartbeat.interval` that it lives, and keeps one request open there, which the
+//! kernel ends when the primary's process dies: so a dead process is noticed at once, and a silent one after
+//! `heartbeat.timeout`. A voter that the view does not list, and one that has lost its primary, asks around for the view.
+//!
+//! Not here: what follows from a suspicion (`election.rs`) or from silence (`coordinator.rs`).
 
-use crate::ids::{Address, Hash, Index, Millis, Now, Peer, ViewNumber};
-use crate::machine::{Effects, Machine, Setup};
-use crate::status::NodeStatus;
+#[cfg(test)]
+mod tests;
+
+use crate::ids::{Address, Hash, Index, Millis, Now, Peer, ViewNumber, Voter};
+use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
+use crate::message::PeerMessage;
+use crate::status::{NodeStatus, PeerStatus};
 use crate::view::View;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What it hears.
@@ -32,34 +43,249 @@ pub enum Input {
 
 /// The machine.
 #[derive(Debug)]
-pub struct Heartbeats {}
+pub struct Heartbeats {
+    me: Peer,
+    seeds: Vec<Address>,
+    timing: Timing,
+    view: Option<Arc<View>>,
+    /// This node is the view's primary and has not ceased to be it: from the view's beginning on, so that those who beat
+    /// while it finishes its log do not elect another.
+    leading: bool,
+    log_end: Index,
+    committed: (Index, Hash),
+    beats: u64,
+    next_beat: Millis,
+    /// When the primary last answered that it leads.
+    answered_at: Millis,
+    suspected: bool,
+    /// Of the primary: when each other voter was last heard, and where its log stood.
+    heard: BTreeMap<Voter, PeerStatus>,
+    /// Whom to ask next for the view when the primary says nothing.
+    asked: usize,
+}
 
 impl Heartbeats {
-    /// A machine that has heard nothing yet; its first `tick` begins.
+    /// A machine that has heard of no view yet.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        let _ = setup;
-        Self {}
+        Self {
+            me: setup.me.clone(),
+            seeds: setup.seeds.clone(),
+            timing: setup.timing.clone(),
+            view: None,
+            leading: false,
+            log_end: Index(0),
+            committed: (Index(0), Hash::default()),
+            beats: 0,
+            next_beat: Millis(u64::MAX),
+            answered_at: Millis(0),
+            suspected: false,
+            heard: BTreeMap::new(),
+            asked: 0,
+        }
     }
 
     /// Writes its part of what the node says of itself.
     pub fn observe(&self, status: &mut NodeStatus) {
-        let _ = status;
+        if self.leading {
+            status.peers.clone_from(&self.heard);
+        }
+    }
+
+    fn on_view_changed(&mut self, now: Now, view: Arc<View>) -> Effects {
+        let mut effects = Effects::none();
+        self.leading = view.is_primary(&self.me);
+        self.suspected = false;
+        self.answered_at = now.elapsed;
+        let heard = PeerStatus { heard_at: now.elapsed, ..PeerStatus::default() };
+        self.heard = view.others(&self.me.voter).map(|peer| (peer.voter, heard)).collect();
+        let watched = view.primary_peer().filter(|_| !self.leading && view.lists(&self.me));
+        effects.push(Effect::Watch(watched.map(|peer| peer.address)));
+        self.view = Some(view);
+        effects.append(self.beat(now));
+        effects
+    }
+
+    /// One beat: to the primary; or, of a witness that is not listed, the wish to be. Who hears nothing from the
+    /// primary asks another node for the view, which may have changed without it.
+    fn beat(&mut self, now: Now) -> Effects {
+        let mut effects = Effects::none();
+        let Some(view) = self.view.clone() else { return effects };
+        self.next_beat = now.elapsed.plus(self.timing.heartbeat_interval_ms);
+        if self.leading {
+            return effects;
+        }
+        let listed = view.lists(&self.me);
+        let primary = view.primary_peer().filter(|peer| peer.voter != self.me.voter);
+        if let Some(primary) = primary {
+            if listed {
+                self.beats += 1;
+                let (log_end, (commit_index, hash)) = (self.log_end, self.committed);
+                let beat = PeerMessage::Heartbeat { view: view.number, beat: self.beats, log_end, commit_index, hash };
+                effects.send(&primary.address, beat);
+            } else if self.me.voter.node().is_none() {
+                effects.send(&primary.address, PeerMessage::ListMe);
+            }
+        }
+        if self.suspected || (!listed && self.me.voter.node().is_none()) {
+            effects.append(self.ask_around(&view));
+        }
+        effects
+    }
+
+    fn ask_around(&mut self, view: &View) -> Effects {
+        let mut effects = Effects::none();
+        let known = view.others(&self.me.voter).map(|peer| peer.address);
+        let mut addresses: Vec<Address> = known.chain(self.seeds.iter().cloned()).collect();
+        addresses.retain(|address| *address != self.me.address);
+        if !addresses.is_empty() {
+            self.asked = (self.asked + 1) % addresses.len();
+            effects.send(&addresses[self.asked], PeerMessage::AskView);
+        }
+        effects
+    }
+
+    fn on_heartbeat(&mut self, now: Now, from: &Peer, view: ViewNumber, beat: u64, status: PeerStatus) -> Effects {
+        let mut effects = Effects::none();
+        let Some(known) = &self.view else { return effects };
+        if known.number == view && known.lists(from) {
+            self.heard.insert(from.voter.clone(), PeerStatus { heard_at: now.elapsed, ..status });
+        }
+        let serving = self.leading.then_some(self.committed);
+        effects.send(&from.address, PeerMessage::HeartbeatAnswer { view: known.number, beat, serving });
+        effects
+    }
+
+    fn on_answer(
+        &mut self,
+        now: Now,
+        from: &Peer,
+        view: ViewNumber,
+        beat: u64,
+        serving: Option<(Index, Hash)>,
+    ) -> Effects {
+        let mut effects = Effects::none();
+        let known = self.view.as_ref().filter(|known| known.number == view && known.is_primary(from));
+        if known.is_none() || beat > self.beats || self.leading {
+            return effects;
+        }
+        let Some((index, hash)) = serving else { return self.suspect("it is primary no more") };
+        self.answered_at = now.elapsed;
+        effects.tell(Note::CommitSeen { index, hash });
+        if std::mem::take(&mut self.suspected) {
+            effects.tell(Note::Trusted { view });
+        }
+        effects
+    }
+
+    fn suspect(&mut self, why: &str) -> Effects {
+        let mut effects = Effects::none();
+        let Some(view) = &self.view else { return effects };
+        if self.suspected || self.leading || !view.lists(&self.me) {
+            return effects;
+        }
+        self.suspected = true;
+        let reason = format!("node {} is suspected: {why}", view.primary);
+        effects.tell(Note::Suspected { view: view.number, reason });
+        effects
+    }
+
+    /// The primary's process is gone, or the link to it: suspected at once, and asked again at once, since it may only be
+    /// the link.
+    fn on_lost(&mut self, now: Now, address: &Address, why: &str, watch: bool) -> Effects {
+        let primary = self.view.as_ref().and_then(|view| view.primary_peer());
+        let Some(primary) = primary.filter(|peer| peer.address == *address && peer.voter != self.me.voter) else {
+            return Effects::none();
+        };
+        let was = self.suspected;
+        let mut effects = self.suspect(why);
+        if watch {
+            effects.push(Effect::Watch(Some(primary.address)));
+        }
+        if !was && self.suspected {
+            effects.append(self.beat(now));
+        }
+        effects
+    }
+
+    ///
+    fn on_list_me(&self, from: &Peer) -> Effects {
+        let mut effects = Effects::none();
+        let Some(view) = self.view.as_ref().filter(|_| self.leading) else { return effects };
+        if from.voter.node().is_none() && view.seat(&from.voter).is_none() {
+            effects.tell(Note::AddWitness { view: view.number, peer: from.clone() });
+        }
+        effects
+    }
+
+    /// R-11, of the primary: who was silent too long.
+    fn report_silent(&mut self, now: Now) -> Effects {
+        let mut effects = Effects::none();
+        let Some(view) = self.view.as_ref().filter(|_| self.leading) else { return effects };
+        let timeout_ms = self.timing.heartbeat_timeout_ms;
+        for (voter, status) in &mut self.heard {
+            if now.elapsed >= status.heard_at.plus(timeout_ms) {
+                status.heard_at = now.elapsed; // Reported again only after as long a silence.
+                let reason = format!("nothing heard from it for {timeout_ms} ms");
+                effects.tell(Note::Silent { view: view.number, voter: voter.clone(), reason });
+            }
+        }
+        effects
     }
 }
 
 impl Machine for Heartbeats {
     type Input = Input;
 
-    fn step(&mut self, _now: Now, _input: Input) -> Effects {
-        Effects::none()
+    fn step(&mut self, now: Now, input: Input) -> Effects {
+        match input {
+            Input::Heartbeat { from, view, beat, log_end, commit_index, hash: _ } => {
+                let status = PeerStatus { log_end, commit_index, heard_at: now.elapsed };
+                self.on_heartbeat(now, &from, view, beat, status)
+            }
+            Input::HeartbeatAnswer { from, view, beat, serving } => self.on_answer(now, &from, view, beat, serving),
+            Input::WatchEnded { address } => self.on_lost(now, &address, "its process ended or its link broke", true),
+            Input::Unreachable { address } => self.on_lost(now, &address, "its connection was refused or reset", false),
+            Input::ViewChanged(view) => self.on_view_changed(now, view),
+            Input::LogPosition { log_end, committed } => {
+                self.log_end = log_end;
+                self.committed = committed;
+                Effects::none()
+            }
+            Input::Serving { .. } => Effects::none(), // It leads since the view began.
+            Input::NotServing { view } => {
+                if self.view.as_ref().is_none_or(|known| known.number != view) {
+                    return Effects::none();
+                }
+                self.leading = false;
+                self.suspect("it leads no more, or has restarted")
+            }
+            Input::ListMe { from } => self.on_list_me(&from),
+        }
     }
 
     fn deadline(&self) -> Option<Millis> {
-        None
+        self.view.as_ref()?;
+        let timeout_ms = self.timing.heartbeat_timeout_ms;
+        if self.leading {
+            return self.heard.values().map(|status| status.heard_at.plus(timeout_ms)).min();
+        }
+        // Who is not listed suspects nobody: it would be called for ever.
+        let suspects = !self.suspected && self.view.as_ref().is_some_and(|view| view.lists(&self.me));
+        let silence = Some(self.answered_at.plus(timeout_ms)).filter(|_| suspects);
+        silence.into_iter().chain([self.next_beat]).min()
     }
 
-    fn tick(&mut self, _now: Now) -> Effects {
-        Effects::none()
+    fn tick(&mut self, now: Now) -> Effects {
+        let mut effects = self.report_silent(now);
+        let timeout_ms = self.timing.heartbeat_timeout_ms;
+        let listed = self.view.as_ref().is_some_and(|view| view.lists(&self.me));
+        if listed && !self.leading && now.elapsed >= self.answered_at.plus(timeout_ms) {
+            effects.append(self.suspect(&format!("no answer for {timeout_ms} ms")));
+        }
+        if !self.leading && now.elapsed >= self.next_beat {
+            effects.append(self.beat(now));
+        }
+        effects
     }
 }

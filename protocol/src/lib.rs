@@ -24,6 +24,7 @@ pub mod coordinator;
 pub mod election;
 pub mod heartbeat;
 pub mod ids;
+pub mod invariant;
 pub mod lock;
 pub mod log;
 pub mod machine;
@@ -39,4 +40,6 @@ pub mod status;
 pub mod storage;
 pub mod store;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod view;

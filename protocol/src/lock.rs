@@ -16,7 +16,7 @@
 //!
 //! Source: Gray, Lorie, Putzolu, Traiger, "Granularity of Locks and Degrees of Consistency in a Shared Data Base", 1976.
 
-use crate::ids::{Index, Millis, Now, RequestId, SessionId};
+use crate::ids::{Millis, Now, RequestId, SessionId};
 use crate::machine::{Effects, Machine, Note};
 use crate::operation::ChannelName;
 use crate::status::NodeStatus;
@@ -75,10 +75,8 @@ impl Mode {
 pub enum LockOwner {
     /// The primary's coordinator: the operations on one channel that will go into one batch.
     Ticket(u64),
-    /// The primary's coordinator: an entry that it found in its log.
-    Inherited(Index),
-    /// A replica: the entry in doubt in this slot.
-    Slot(Index),
+    /// A replica: an entry in doubt. Counts its acquisitions, so that a late grant is never taken for another's.
+    Slot(u64),
     /// The primary: a read.
     Read(RequestId),
     /// The primary: the end of a join.

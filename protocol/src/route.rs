@@ -215,7 +215,10 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
             Campaign(campaign::Input::Accepted { from, view, ballot, answer })
         }
         PeerMessage::AskView => Replica(replica::Input::AskView { from }),
-        PeerMessage::ViewIs { view } => learnt(view),
+        PeerMessage::ViewIs { view } => {
+            to.push(Election(election::Input::Reached { from, view: view.number }));
+            learnt(view)
+        }
         PeerMessage::BeginSync { nonce, commit_index, hash } => {
             Sync(sync::Input::BeginSync { from, nonce, commit_index, hash })
         }
@@ -328,7 +331,7 @@ fn view_changed(view: &Arc<crate::view::View>) -> Vec<Delivery> {
 fn granted(owner: lock::LockOwner) -> Delivery {
     use lock::LockOwner;
     match owner {
-        LockOwner::Ticket(_) | LockOwner::Inherited(_) => Delivery::Coordinator(coordinator::Input::Granted { owner }),
+        LockOwner::Ticket(_) => Delivery::Coordinator(coordinator::Input::Granted { owner }),
         LockOwner::Slot(_) => Delivery::Replica(replica::Input::Granted { owner }),
         LockOwner::Read(_) => Delivery::Reads(read::Input::Granted { owner }),
         LockOwner::Join(_) => Delivery::Sync(sync::Input::Granted { owner }),

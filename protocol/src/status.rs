@@ -65,7 +65,8 @@ pub struct NodeStatus {
     pub commit_index: Index,
     /// What its store shows.
     pub applied: Index,
-    /// Of the primary: the others, as last heard.
+    /// Of the primary: the others, as last heard. A list of pairs in JSON, whose keys can only be text.
+    #[serde(with = "as_pairs")]
     pub peers: BTreeMap<Voter, PeerStatus>,
     /// The session under way.
     pub sync: Option<SyncStatus>,
@@ -79,4 +80,17 @@ pub struct NodeStatus {
     pub locks_waiting: u64,
     /// What it waits for before it can serve, for people; empty when it does not.
     pub waiting_for: String,
+}
+
+mod as_pairs {
+    use super::{BTreeMap, PeerStatus, Voter};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(peers: &BTreeMap<Voter, PeerStatus>, to: S) -> Result<S::Ok, S::Error> {
+        peers.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Voter, PeerStatus>, D::Error> {
+        Ok(Vec::<(Voter, PeerStatus)>::deserialize(from)?.into_iter().collect())
+    }
 }

@@ -4,6 +4,19 @@
 //! A failed write or flush is never tried again in place: the node ends, and recovery reads the disk (section 9).
 //!
 //! Not here: what may be written (`replica.rs`, `sync.rs`), and what an operation does (`store.rs`).
+//!
+//! [`kv`] is the table that an engine offers, `recover` what is found at start, `serve` the requests, `slots` the log,
+//! `snapshot` what joining nodes give and take.
+
+pub mod kv;
+mod recover;
+mod serve;
+mod slots;
+mod snapshot;
+#[cfg(all(test, feature = "sim"))]
+pub(crate) mod tests;
+
+pub use serve::Storage;
 
 use crate::ids::{Ballot, Hash, Incarnation, Index, RequestId, SessionId, Timestamp, Voter, WriteId};
 use crate::log::{Entry, LogRecord};
@@ -71,7 +84,8 @@ pub enum StorageRequest {
         /// The vote.
         vote: VoteRecord,
     },
-    /// Puts this record into its slot, and drops all behind it. Answered by `Durable`.
+    /// Puts this record into its slot, and drops all behind it, unless the slot holds the same entry already.
+    /// Answered by `Durable`.
     WriteLog {
         /// Named in the answer.
         write: WriteId,

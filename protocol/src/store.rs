@@ -1,1 +1,267 @@
-//! What is replicated: channels, messages, stars, keys; deterministic apply, over the tables of `storage.rs`.
+//! What is replicated: channels, messages, stars, keys; deterministic [`apply`], over the tables of `storage.rs`.
+//!
+//! - Equal histories leave byte-equal tables (S5): nothing here reads a clock, and old idempotency keys are dropped by the
+//!   log's own instants, a bounded number an entry.
+//! - The table says itself how far it is applied ([`State`]), so that a snapshot is this table's pairs and nothing else.
+//! - An operation whose key did something already does nothing (S3), and one that was aborted never will (S4). One that the
+//!   state cannot carry out, which R-2 kept out of the log, has no effect either, on every replica alike.
+//!
+//! Not here: which entries are committed (`replica.rs`), and what is locked meanwhile (`lock.rs`).
+
+mod answers;
+mod changes;
+mod keys;
+mod query;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
+pub use answers::ExpiryHint;
+pub(crate) use query::{nothing, query};
+
+use crate::ids::{Hash, Index, Timestamp};
+use crate::log::{Batch, Entry};
+use crate::operation::{
+    Action, Channel, ChannelName, LoggedOperation, Message, Operation, OperationError, Outcome, Text, UserName,
+};
+use crate::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
+use crate::storage::{StorageError, Verdict};
+use changes::{Changes, encode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+/// How far the store is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The last applied entry.
+    pub index: Index,
+    /// The chain there.
+    pub hash: Hash,
+    /// The highest instant of all applied entries.
+    pub last_timestamp: Timestamp,
+}
+
+/// A channel, under its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ChannelRecord {
+    created_at: Timestamp,
+    created_by: UserName,
+}
+
+impl ChannelRecord {
+    fn named(self, name: ChannelName) -> Channel {
+        Channel { name, created_at: self.created_at, created_by: self.created_by }
+    }
+}
+
+/// A message, under its channel and id; stars lie apart, since a text is long and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct MessageRecord {
+    user: UserName,
+    text: Text,
+}
+
+impl MessageRecord {
+    fn placed(self, channel: ChannelName, id: Timestamp, starred_by: Vec<UserName>) -> Message {
+        Message { id, channel, user: self.user, text: self.text, starred_by }
+    }
+}
+
+/// What an entry does: the changes, not yet written, and what follows from them.
+#[derive(Debug)]
+pub struct Applied {
+    /// To be written whole.
+    pub changes: WriteBatch,
+    /// How far the store is applied then.
+    pub state: State,
+    /// What each operation did, in order; empty for other batches.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// How far the store is applied; at its beginning, not at all.
+///
+/// # Errors
+/// When the engine fails, or the table is damaged.
+pub fn state<K: Kv>(kv: &K) -> Result<State, StorageError> {
+    Ok(Changes::new(kv).read(keys::STATE)?.unwrap_or_default())
+}
+
+/// Works out what an entry does to the store. The caller has checked that it follows the last one.
+///
+/// # Errors
+/// When the engine fails, or the table is damaged.
+pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hint: &mut ExpiryHint) -> Result<Applied, StorageError> {
+    assert!(entry.prev_hash == state.hash && entry.index == state.index.next(), "the entry follows the last one");
+    let mut changes = Changes::new(kv);
+    let outcomes = match &entry.batch {
+        Batch::Operations { operations, expire_keys_before } => {
+            answers::expire(&mut changes, hint, *expire_keys_before, operations.len())?;
+            hint.saw(operations.iter().map(|logged| logged.at));
+            let apply = |logged| apply_once(&mut changes, entry.index, logged);
+            operations.iter().map(apply).collect::<Result<_, _>>()?
+        }
+        Batch::Abort { keys } => {
+            hint.saw(keys.iter().map(|(_, at)| *at));
+            keys.iter().try_for_each(|(owner, at)| answers::abort(&mut changes, entry.index, owner, *at))?;
+            Vec::new()
+        }
+        Batch::View(_) => Vec::new(),
+    };
+    let last_timestamp = state.last_timestamp.max(entry.last_timestamp().unwrap_or_default());
+    let state = State { index: entry.index, hash: entry.hash, last_timestamp };
+    changes.put(keys::STATE.to_vec(), encode(&state));
+    Ok(Applied { changes: changes.into_batch(), state, outcomes })
+}
+
+fn apply_once<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    index: Index,
+    logged: &LoggedOperation,
+) -> Result<Outcome, StorageError> {
+    match answers::known(changes, &logged.operation)? {
+        Some(Verdict::Known(outcome, _)) => return Ok(outcome),
+        Some(Verdict::Failed(_)) => return Ok(Outcome::Aborted),
+        Some(Verdict::Valid(_)) | None => {}
+    }
+    let outcome = apply_action(changes, logged)?;
+    answers::remember(changes, index, logged, &outcome);
+    Ok(outcome)
+}
+
+fn apply_action<K: Kv>(changes: &mut Changes<'_, K>, logged: &LoggedOperation) -> Result<Outcome, StorageError> {
+    let user = &logged.operation.owner.user;
+    match &logged.operation.action {
+        Action::Post { channel, text, create_channel } => {
+            let is_taken = query::locate(changes, logged.at)?.is_some();
+            if is_taken || create(changes, channel, user, logged.at, *create_channel)?.1.is_none() {
+                return Ok(Outcome::Aborted);
+            }
+            Ok(Outcome::Message(post(changes, channel, user, text, logged.at)))
+        }
+        Action::Star { id } => star(changes, *id, user, true),
+        Action::Unstar { id } => star(changes, *id, user, false),
+        Action::CreateChannel { channel } => match create(changes, channel, user, logged.at, true)? {
+            (created, Some(channel)) => Ok(Outcome::Channel { channel, created }),
+            (_, None) => Ok(Outcome::Aborted),
+        },
+    }
+}
+
+/// The channel, and whether it was created for this; none when it is missing and may not be.
+fn create<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    name: &ChannelName,
+    user: &UserName,
+    at: Timestamp,
+    may_create: bool,
+) -> Result<(bool, Option<Channel>), StorageError> {
+    if let Some(channel) = query::channel_named(changes, name)? {
+        return Ok((false, Some(channel)));
+    }
+    if !may_create {
+        return Ok((false, None));
+    }
+    let record = ChannelRecord { created_at: at, created_by: user.clone() };
+    changes.put(keys::channel(name), encode(&record));
+    Ok((true, Some(record.named(name.clone()))))
+}
+
+fn post<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    channel: &ChannelName,
+    user: &UserName,
+    text: &Text,
+    id: Timestamp,
+) -> Message {
+    let record = MessageRecord { user: user.clone(), text: text.clone() };
+    changes.put(keys::message(channel, id), encode(&record));
+    changes.put(keys::located(id), channel.as_str().as_bytes().to_vec());
+    record.placed(channel.clone(), id, Vec::new())
+}
+
+fn star<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    id: Timestamp,
+    user: &UserName,
+    starred: bool,
+) -> Result<Outcome, StorageError> {
+    let Some(mut message) = query::find(changes, id)? else { return Ok(Outcome::Aborted) };
+    let (key, index) = (keys::stars(&message.channel, id), keys::user_star(&message.channel, user, id));
+    match (message.starred_by.binary_search(user), starred) {
+        (Err(place), true) => {
+            message.starred_by.insert(place, user.clone());
+            changes.put(index, Vec::new());
+        }
+        (Ok(place), false) => {
+            message.starred_by.remove(place);
+            changes.delete(index);
+        }
+        (Ok(_), true) | (Err(_), false) => return Ok(Outcome::Message(message)),
+    }
+    match message.starred_by.is_empty() {
+        true => changes.delete(key),
+        false => changes.put(key, encode(&message.starred_by)),
+    }
+    Ok(Outcome::Message(message))
+}
+
+/// What the store says of operations before they are logged, each in the state that those before it would leave.
+///
+/// # Errors
+/// When the engine fails, or the table is damaged.
+pub fn examine<K: Kv>(kv: &K, operations: &[Operation]) -> Result<Vec<Verdict>, StorageError> {
+    let store = Changes::new(kv);
+    let mut created = BTreeSet::new();
+    operations.iter().map(|operation| examine_one(&store, operation, &mut created)).collect()
+}
+
+fn examine_one<K: Kv>(
+    store: &Changes<'_, K>,
+    operation: &Operation,
+    created: &mut BTreeSet<ChannelName>,
+) -> Result<Verdict, StorageError> {
+    if let Some(verdict) = answers::known(store, operation)? {
+        return Ok(verdict);
+    }
+    match &operation.action {
+        Action::Post { channel, create_channel: false, .. } => {
+            let exists = created.contains(channel) || query::channel_named(store, channel)?.is_some();
+            Ok(match exists {
+                true => Verdict::Valid(channel.clone()),
+                false => Verdict::Failed(OperationError::ChannelNotFound { channel: channel.clone() }),
+            })
+        }
+        Action::Post { channel, create_channel: true, .. } | Action::CreateChannel { channel } => {
+            created.insert(channel.clone());
+            Ok(Verdict::Valid(channel.clone()))
+        }
+        Action::Star { id } | Action::Unstar { id } => Ok(match query::locate(store, *id)? {
+            Some(channel) => Verdict::Valid(channel),
+            None => Verdict::Failed(OperationError::MessageNotFound { id: *id }),
+        }),
+    }
+}
+
+/// In which channel a message is; none when there is no such message.
+///
+/// # Errors
+/// When the engine fails, or the table is damaged.
+pub fn locate<K: Kv>(kv: &K, id: Timestamp) -> Result<Option<ChannelName>, StorageError> {
+    query::locate(&Changes::new(kv), id)
+}
+
+/// A hash over the whole store table: equal on replicas that applied the same entries. Reads everything.
+///
+/// # Errors
+/// When the engine fails.
+pub fn digest<K: Kv>(kv: &K) -> Result<Hash, StorageError> {
+    let mut hasher = blake3::Hasher::new();
+    kv.scan(Table::Store, &KeyRange::all(), Direction::Forward, &mut |key, value| {
+        hasher.update(&(key.len() as u64).to_be_bytes());
+        hasher.update(key);
+        hasher.update(&(value.len() as u64).to_be_bytes());
+        hasher.update(value);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(Hash(*hasher.finalize().as_bytes()))
+}

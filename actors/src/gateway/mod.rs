@@ -1,0 +1,149 @@
+//! What the web tier asks of the cluster, and what it is told (section 10).
+//!
+//! Not here: HTTP in any direction. Handlers of the client port hold a [`GatewayHandle`]; what goes to the nodes goes
+//! through a [`NodePort`] that the binary provides.
+//!
+//! Reading order: the words here, [`follow`] (who leads), [`judge`] (what a try's outcome means), [`actor`].
+
+pub mod actor;
+pub mod follow;
+pub mod judge;
+
+pub use actor::{GatewayActor, GatewayConfig, NodePort, handle};
+
+use futures_util::future::BoxFuture;
+use lockstep_protocol::ids::{Address, ClusterId, Peer, Timestamp, ViewNumber, Voter};
+use lockstep_protocol::operation::{Answer, Operation, Query};
+use lockstep_protocol::status::NodeStatus;
+use lockstep_protocol::view::View;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a client wants done. An operation carries its idempotency key already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientCall {
+    /// A write.
+    Write(Operation),
+    /// A query.
+    Read(Query),
+}
+
+/// A node's answer to a call, and the view when the caller seems to know an older one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReply {
+    /// What the client is told, or why to look elsewhere.
+    pub answer: Answer,
+    /// The last decided view that the node knows.
+    pub view: Option<Arc<View>>,
+}
+
+/// Calls that travel together, in one request to one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRequest {
+    /// The last view that the caller knows.
+    pub known: ViewNumber,
+    /// The calls.
+    pub calls: Vec<ClientCall>,
+}
+
+/// The answers to a [`CallRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReplies {
+    /// One for each call, in order.
+    pub answers: Vec<Answer>,
+    /// The last decided view that the node knows, when the caller knows an older one.
+    pub view: Option<Arc<View>>,
+}
+
+/// Why a node did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallFailed {
+    /// Nothing was sent: it refused the connection, or could not be found. Certainly without effect.
+    #[error("cannot be reached")]
+    Unreached,
+    /// The connection broke, or no answer came. It may have taken effect.
+    #[error("no answer")]
+    Lost,
+    /// It refused the request unread: another secret, cluster or version. Without effect.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Whether a node leads: cheap to ask and to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leading {
+    /// Its cluster.
+    pub cluster: Option<ClusterId>,
+    /// The view in which it serves as primary.
+    pub serving: Option<ViewNumber>,
+    /// The last decided view that it knows, when the caller knows an older one.
+    pub view: Option<Arc<View>>,
+}
+
+/// A view that came into force, as one node saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewChange {
+    /// Its number.
+    pub view: ViewNumber,
+    /// When, by that node's wall clock.
+    pub at: Timestamp,
+    /// Why it was proposed.
+    pub cause: String,
+    /// From the first suspicion, or from when the last primary stopped, until this view served; none while it does not,
+    /// or when this node cannot know. Milliseconds.
+    pub stall_ms: Option<u64>,
+}
+
+/// One node, witness or data node, as it sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Who answers.
+    pub me: Peer,
+    /// Its cluster; none before it knows one.
+    pub cluster: Option<ClusterId>,
+    /// Its machines' state.
+    pub status: NodeStatus,
+    /// The last view changes, oldest first.
+    pub changes: Vec<ViewChange>,
+}
+
+/// One node that was asked for its report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAnswer {
+    /// Where it was asked.
+    pub address: Address,
+    /// Who it is: as it says itself, else as the last known view says.
+    pub voter: Option<Voter>,
+    /// Its report, or why there is none.
+    pub report: Result<NodeReport, String>,
+}
+
+/// What a gateway knows of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// The last decided view that any node told of.
+    pub view: Option<Arc<View>>,
+    /// All known data nodes, members of the view or not, and the view's witnesses; in order of address.
+    pub nodes: Vec<NodeAnswer>,
+}
+
+impl ClusterReport {
+    /// The report of the primary that serves in the latest view, if one answered.
+    #[must_use]
+    pub fn primary(&self) -> Option<&NodeReport> {
+        let serving = self.nodes.iter().filter_map(|node| node.report.as_ref().ok());
+        serving.filter(|report| report.status.serving.is_some()).max_by_key(|report| report.status.serving)
+    }
+}
+
+/// What the handlers of the client port hold. Cheap to call from any thread.
+pub trait GatewayHandle: Send + Sync {
+    /// Has the cluster do it; holds and retries with the same key while nobody leads, until `request_timeout`.
+    fn call(&self, call: ClientCall) -> BoxFuture<'static, Answer>;
+
+    /// Asks all known nodes how they are; takes about a second at most.
+    fn cluster(&self) -> BoxFuture<'static, ClusterReport>;
+
+    /// Whether a primary with a confirmed view is known.
+    fn ready(&self) -> BoxFuture<'static, bool>;
+}

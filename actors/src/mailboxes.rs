@@ -1,0 +1,169 @@
+//! The mailboxes of one node's actors: who hosts which machine, and what a full mailbox means.
+//!
+//! - **Letters and clients' calls** may be lost: into a full mailbox they are not put, and whoever sent them is told, or
+//!   sends again.
+//! - **Notes, storage events and the network's reports** may not: a machine that missed one would wait for ever. They are
+//!   put into a full mailbox too, and the text log says so loudly. Nothing ever blocks: two actors that wait for each other's
+//!   mailboxes would stand still for ever.
+//!
+//! Not here: which machine hears what (`lockstep_protocol::route`).
+
+use actix::dev::SendError;
+use actix::{Message, Recipient};
+use lockstep_protocol::route::{Delivery, MachineName};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many messages may wait for one actor. Far more than the protocol has in flight: a full mailbox is an answer, not a
+/// place to hide.
+pub const MAILBOX_MESSAGES_MAX: usize = 8_192;
+
+/// One in so many overflows is logged: the text log must not become the load.
+const OVERFLOWS_PER_LINE: u64 = 1_000;
+
+/// Inputs for the machines of one actor, in order.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Deliver(pub Vec<Delivery>);
+
+/// The actors of a node that host machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActorName {
+    /// Replica, coordinator and reads.
+    TransactionCoordinator,
+    /// The lock table.
+    LockManager,
+    /// Election, campaign and birth.
+    Election,
+    /// Heartbeats.
+    Heartbeat,
+    /// Synchronisation.
+    Sync,
+}
+
+impl ActorName {
+    /// All of them, in the order of [`Mailboxes::new`].
+    pub const ALL: [Self; 5] =
+        [Self::TransactionCoordinator, Self::LockManager, Self::Election, Self::Heartbeat, Self::Sync];
+
+    /// Who hosts this machine.
+    #[must_use]
+    pub fn hosting(machine: MachineName) -> Self {
+        match machine {
+            MachineName::Replica | MachineName::Coordinator | MachineName::Reads => Self::TransactionCoordinator,
+            MachineName::Locks => Self::LockManager,
+            MachineName::Heartbeat => Self::Heartbeat,
+            MachineName::Election | MachineName::Campaign | MachineName::Birth => Self::Election,
+            MachineName::Sync => Self::Sync,
+        }
+    }
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
+/// The letter was not delivered: the mailbox is full, or the node is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped;
+
+/// Every actor's mailbox.
+#[derive(Debug)]
+pub struct Mailboxes {
+    recipients: [Recipient<Deliver>; 5],
+    overflows: AtomicU64,
+}
+
+impl Mailboxes {
+    /// In the order of [`ActorName::ALL`].
+    #[must_use]
+    pub fn new(recipients: [Recipient<Deliver>; 5]) -> Self {
+        Self { recipients, overflows: AtomicU64::new(0) }
+    }
+
+    /// Delivers what may not be lost: to each actor in one message, in order.
+    pub fn deliver_surely(&self, deliveries: Vec<Delivery>) {
+        for (actor, deliveries) in by_actor(deliveries) {
+            let recipient = &self.recipients[actor.place()];
+            match recipient.try_send(Deliver(deliveries)) {
+                Ok(()) => {}
+                Err(SendError::Full(deliver)) => {
+                    self.count_overflow(actor, "waits all the same");
+                    #[allow(clippy::disallowed_methods, reason = "the one place that may ignore the capacity")]
+                    recipient.do_send(deliver);
+                }
+                Err(SendError::Closed(_)) => log::debug!("{actor:?} has stopped; a note for it was dropped"),
+            }
+        }
+    }
+
+    /// Delivers what may be lost.
+    ///
+    /// # Errors
+    /// When some of it was.
+    pub fn deliver_if_room(&self, deliveries: Vec<Delivery>) -> Result<(), Dropped> {
+        let mut result = Ok(());
+        for (actor, deliveries) in by_actor(deliveries) {
+            match self.recipients[actor.place()].try_send(Deliver(deliveries)) {
+                Ok(()) => {}
+                Err(SendError::Full(_)) => {
+                    self.count_overflow(actor, "a letter or call was dropped");
+                    result = Err(Dropped);
+                }
+                Err(SendError::Closed(_)) => result = Err(Dropped),
+            }
+        }
+        result
+    }
+
+    fn count_overflow(&self, actor: ActorName, what: &str) {
+        let count = self.overflows.fetch_add(1, Ordering::Relaxed);
+        if count.is_multiple_of(OVERFLOWS_PER_LINE) {
+            log::error!("the mailbox of {actor:?} is full: {what} (overflow {})", count + 1);
+        }
+    }
+}
+
+/// One message an actor, so that what was told together is heard together; order within an actor is kept.
+fn by_actor(deliveries: Vec<Delivery>) -> Vec<(ActorName, Vec<Delivery>)> {
+    let mut groups: Vec<(ActorName, Vec<Delivery>)> = Vec::with_capacity(1);
+    for delivery in deliveries {
+        let actor = ActorName::hosting(delivery.machine());
+        match groups.iter_mut().find(|(name, _)| *name == actor) {
+            Some((_, group)) => group.push(delivery),
+            None => groups.push((actor, vec![delivery])),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_protocol::ids::{Address, ViewNumber};
+    use lockstep_protocol::{lock, read, route};
+
+    #[test]
+    fn every_actor_has_its_place() {
+        for (place, actor) in ActorName::ALL.into_iter().enumerate() {
+            assert_eq!(actor.place(), place);
+        }
+    }
+
+    #[test]
+    fn one_note_is_one_message_an_actor_in_order() {
+        let groups = by_actor(route::unreachable(&Address::new("127.0.0.1:1")));
+        let actors: Vec<_> = groups.iter().map(|(actor, group)| (*actor, group.len())).collect();
+        assert_eq!(actors.iter().map(|(_, len)| len).sum::<usize>(), 5);
+        assert_eq!(actors.iter().find(|(actor, _)| *actor == ActorName::Election).map(|(_, len)| *len), Some(2));
+    }
+
+    #[test]
+    fn order_within_an_actor_is_kept() {
+        let owner = lock::LockOwner::Read(lockstep_protocol::ids::RequestId(7));
+        let serving = |n| Delivery::Reads(read::Input::Serving { view: ViewNumber(n) });
+        let deliveries = vec![serving(1), Delivery::Locks(lock::Input::Release { owner }), serving(2)];
+        let groups = by_actor(deliveries);
+        assert_eq!(groups[0], (ActorName::TransactionCoordinator, vec![serving(1), serving(2)]));
+        assert_eq!(groups[1].0, ActorName::LockManager);
+    }
+}

@@ -1,0 +1,359 @@
+//! One node, data node or witness: opens its disk, starts its actors, and is its handle.
+//!
+//! Two steps, because letters may come as soon as there is a socket: [`open`] reads the disk, which may take seconds, and
+//! [`Opened::start`] starts the actors on arbiters that exist by then.
+//!
+//! A witness runs the same actors: the machines that it has no use for hear nothing that they act on.
+
+use crate::election::ElectionActor;
+use crate::engine::FaultPlan;
+use crate::gateway::{CallReplies, ClientCall, Leading, NodeReport};
+use crate::hands::{Hands, OnHalt, Outbox};
+use crate::heartbeat::HeartbeatActor;
+use crate::lock_manager::LockManager;
+use crate::mailboxes::Mailboxes;
+use crate::observe::Observer;
+use crate::shell::{Begin, Hosted, Observe, Shell};
+use crate::storage::{self, StorageHandle};
+use crate::sync::SyncActor;
+use crate::transaction_coordinator::TransactionCoordinator;
+use actix::{Actor, Addr};
+use actix_rt::ArbiterHandle;
+use lockstep_protocol::birth::Birth;
+use lockstep_protocol::campaign::Campaign;
+use lockstep_protocol::coordinator::Coordinator;
+use lockstep_protocol::election::Election;
+use lockstep_protocol::heartbeat::Heartbeats;
+use lockstep_protocol::ids::{Address, Incarnation, Peer, RequestId, ViewNumber, Voter};
+use lockstep_protocol::lock::LockTable;
+use lockstep_protocol::machine::{Limits, Note, Setup, Timing};
+use lockstep_protocol::message::Envelope;
+use lockstep_protocol::operation::{Answer, OperationError};
+use lockstep_protocol::read::Reads;
+use lockstep_protocol::replica::Replica;
+use lockstep_protocol::route::{self, Known, LetterRefused};
+use lockstep_protocol::status::NodeStatus;
+use lockstep_protocol::storage::{Recovered, StorageError, StorageEvent};
+use lockstep_protocol::sync::Sync;
+use lockstep_protocol::view::View;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How long a client's call may wait at a node: longer than any gateway waits, so that nothing is kept for ever.
+const CALL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the machines may take to say how they are.
+const OBSERVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a stopping node looks whether its clients have their answers.
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+
+/// What a node is made from. Plain values; the binary has checked them.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Who it is.
+    pub voter: Voter,
+    /// Its peer port, as others reach it.
+    pub address: Address,
+    /// Section 9; of a witness, the data nodes that it was told of.
+    pub seeds: Vec<Address>,
+    /// Time limits.
+    pub timing: Timing,
+    /// Other limits.
+    pub limits: Limits,
+    /// What it owns on disk.
+    pub data_dir: PathBuf,
+    /// Faults that a test wants; none by default.
+    pub faults: FaultPlan,
+}
+
+/// The threads of a node's actors.
+#[derive(Clone, Debug)]
+pub struct Arbiters {
+    /// Writes and reads: best where the peer port is served, so that a letter needs no other thread.
+    pub work: ArbiterHandle,
+    /// Heartbeats and elections. No bulk work runs here.
+    pub vital: ArbiterHandle,
+    /// Snapshots.
+    pub bulk: ArbiterHandle,
+}
+
+/// A node whose disk was read, and whose actors do not run yet.
+pub struct Opened {
+    config: NodeConfig,
+    storage: StorageHandle,
+    recovered: Recovered,
+    hears_storage: Arc<OnceLock<Arc<Hands>>>,
+    on_halt: OnHalt,
+}
+
+/// Opens the data directory, and makes what it holds durable again. Blocks, for seconds if much is there.
+///
+/// # Errors
+/// When it belongs to another node, is damaged, or cannot be read.
+pub fn open(config: NodeConfig, on_halt: OnHalt) -> Result<Opened, StorageError> {
+    let hears_storage: Arc<OnceLock<Arc<Hands>>> = Arc::default();
+    let (hears, halt) = (hears_storage.clone(), on_halt.clone());
+    let on_events = move |events: Vec<StorageEvent>| match hears.get() {
+        Some(hands) => hands.deliver_surely(events.into_iter().flat_map(route::storage).collect()),
+        None => log::error!("the storage spoke before it was asked"),
+    };
+    let on_failure = move |failure: StorageError| {
+        log::error!("{failure}");
+        halt(&failure.to_string());
+    };
+    let (storage, recovered) = storage::start_with_faults(
+        &config.data_dir,
+        config.voter.clone(),
+        Incarnation(random()?),
+        &config.limits,
+        Box::new(on_events),
+        Box::new(on_failure),
+        config.faults.clone(),
+    )?;
+    Ok(Opened { config, storage, recovered, hears_storage, on_halt })
+}
+
+/// # Errors
+/// When the system has no randomness to give.
+fn random() -> Result<u64, StorageError> {
+    getrandom::u64().map_err(|error| StorageError::Engine(format!("no randomness: {error}")))
+}
+
+impl Opened {
+    /// Starts the actors.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn start(self, arbiters: &Arbiters, outbox: Arc<dyn Outbox>) -> Result<Node, StorageError> {
+        let Self { config, storage, recovered, hears_storage, on_halt } = self;
+        let voter = recovered.identity.voter.clone();
+        let me = Peer { voter, incarnation: recovered.identity.incarnation, address: config.address };
+        let mut seeds = config.seeds;
+        seeds.sort();
+        seeds.dedup();
+        let setup = Setup { me, seeds, timing: config.timing, limits: config.limits, seed: random()? };
+        let view = recovered.vote.as_ref().map(|vote| Arc::new(vote.view.clone()));
+        let known = Known {
+            cluster: view.as_ref().map(|view| view.cluster),
+            view: view.as_ref().map_or(ViewNumber(0), |view| view.number),
+        };
+        let asked = storage.clone();
+        let hands = Arc::new(Hands::new(
+            setup.me.clone(),
+            known,
+            Observer::new(view),
+            Box::new(move |request| asked.ask(request)),
+            outbox,
+            on_halt,
+        ));
+        let _ = hears_storage.set(hands.clone()); // Set once: `self` is gone.
+        let shells = Shells::start(arbiters, &hands, &setup, &Arc::new(recovered));
+        Ok(Node { hands, shells, storage })
+    }
+}
+
+/// The five actors that host machines.
+#[derive(Clone, Debug)]
+struct Shells {
+    coordinator: Addr<Shell<TransactionCoordinator>>,
+    locks: Addr<Shell<LockManager>>,
+    election: Addr<Shell<ElectionActor>>,
+    heartbeat: Addr<Shell<HeartbeatActor>>,
+    sync: Addr<Shell<SyncActor>>,
+}
+
+impl Shells {
+    fn start(arbiters: &Arbiters, hands: &Arc<Hands>, setup: &Setup, recovered: &Arc<Recovered>) -> Self {
+        let (s, r) = (setup.clone(), recovered.clone());
+        let coordinator = spawn(&arbiters.work, hands, move || TransactionCoordinator {
+            replica: Replica::new(&s, &r),
+            coordinator: Coordinator::new(&s),
+            reads: Reads::new(&s),
+        });
+        let locks = spawn(&arbiters.work, hands, move || LockManager { locks: LockTable::new() });
+        let (s, r) = (setup.clone(), recovered.clone());
+        let election = spawn(&arbiters.vital, hands, move || ElectionActor {
+            election: Election::new(&s),
+            campaign: Campaign::new(&s),
+            birth: Birth::new(&s, &r),
+        });
+        let s = setup.clone();
+        let heartbeat = spawn(&arbiters.vital, hands, move || HeartbeatActor { heartbeat: Heartbeats::new(&s) });
+        let (s, r) = (setup.clone(), recovered.clone());
+        let sync = spawn(&arbiters.bulk, hands, move || SyncActor { sync: Sync::new(&s, &r) });
+        let shells = Self { coordinator, locks, election, heartbeat, sync };
+        shells.begin(hands);
+        shells
+    }
+
+    fn begin(&self, hands: &Hands) {
+        hands.connect(Mailboxes::new([
+            self.coordinator.clone().recipient(),
+            self.locks.clone().recipient(),
+            self.election.clone().recipient(),
+            self.heartbeat.clone().recipient(),
+            self.sync.clone().recipient(),
+        ]));
+        let begun = [
+            self.coordinator.try_send(Begin),
+            self.locks.try_send(Begin),
+            self.election.try_send(Begin),
+            self.heartbeat.try_send(Begin),
+            self.sync.try_send(Begin),
+        ];
+        if begun.iter().any(Result::is_err) {
+            hands.halt("an actor ended before it began");
+        }
+    }
+
+    async fn observe(&self) -> Result<NodeStatus, actix::MailboxError> {
+        let status = self.coordinator.send(Observe(NodeStatus::default())).await?;
+        let status = self.locks.send(Observe(status)).await?;
+        let status = self.heartbeat.send(Observe(status)).await?;
+        let status = self.election.send(Observe(status)).await?;
+        self.sync.send(Observe(status)).await
+    }
+}
+
+fn spawn<H: Hosted>(
+    arbiter: &ArbiterHandle,
+    hands: &Arc<Hands>,
+    hosted: impl FnOnce() -> H + Send + 'static,
+) -> Addr<Shell<H>> {
+    let hands = hands.clone();
+    Shell::start_in_arbiter(arbiter, move |_| Shell::new(hosted(), hands))
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    hands: Arc<Hands>,
+    shells: Shells,
+    storage: StorageHandle,
+}
+
+/// Forgets a request whose caller went away.
+struct Waits<'a> {
+    hands: &'a Hands,
+    request: RequestId,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.hands.pending.forget(self.request);
+    }
+}
+
+impl Node {
+    /// Who it is.
+    #[must_use]
+    pub fn me(&self) -> &Peer {
+        self.hands.me()
+    }
+
+    /// Takes letters that came together, in order. The good ones are delivered, whatever the others are.
+    ///
+    /// # Errors
+    /// Why the first of those that were refused was refused; it changed nothing.
+    pub fn deliver_letters(&self, letters: Vec<Envelope>) -> Result<(), LetterRefused> {
+        let mut result = Ok(());
+        let mut deliveries = Vec::with_capacity(letters.len());
+        for letter in letters {
+            match self.hands.open(letter) {
+                Ok(more) => deliveries.extend(more),
+                Err(refused) => result = result.and(Err(refused)),
+            }
+        }
+        // What finds no room is lost, as letters may be; the mailboxes said so.
+        let _ = self.hands.deliver_if_room(deliveries);
+        result
+    }
+
+    /// A connection to this address was refused or reset.
+    pub fn unreachable(&self, address: &Address) {
+        self.hands.deliver_surely(route::unreachable(address));
+    }
+
+    /// The request kept open at this address ended.
+    pub fn watch_ended(&self, address: &Address) {
+        self.hands.deliver_surely(route::watch_ended(address));
+    }
+
+    /// A client's call, until its answer.
+    pub async fn call(&self, call: ClientCall) -> Answer {
+        let is_write = matches!(call, ClientCall::Write(_));
+        let (request, receiver) = self.hands.pending.open();
+        let _waits = Waits { hands: &self.hands, request };
+        let delivery = match call {
+            ClientCall::Write(operation) => route::submit(request, operation),
+            ClientCall::Read(query) => route::query(request, query),
+        };
+        if !self.hands.deliver_if_room(vec![delivery]) {
+            return Answer::Failed(OperationError::Overloaded);
+        }
+        match actix_rt::time::timeout(CALL_PATIENCE, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) if is_write => Answer::Failed(OperationError::OutcomeUnknown),
+            Ok(Err(_)) | Err(_) => Answer::Failed(self.not_primary()),
+        }
+    }
+
+    /// Calls that came together.
+    pub async fn calls(&self, known: ViewNumber, calls: Vec<ClientCall>) -> CallReplies {
+        let answers = futures_util::future::join_all(calls.into_iter().map(|call| self.call(call))).await;
+        CallReplies { answers, view: self.leading(known).view }
+    }
+
+    fn not_primary(&self) -> OperationError {
+        let view = self.hands.observer.view();
+        let primary = view.as_ref().map(|view| view.primary);
+        OperationError::NotPrimary { view: view.map_or(ViewNumber(0), |view| view.number), primary }
+    }
+
+    /// Whether it leads, for a caller that knows the views up to `known`.
+    #[must_use]
+    pub fn leading(&self, known: ViewNumber) -> Leading {
+        self.hands.observer.leading(known)
+    }
+
+    /// How it is. Empty machines' state when they do not answer in time.
+    pub async fn report(&self) -> NodeReport {
+        let observed = actix_rt::time::timeout(OBSERVE_PATIENCE, self.shells.observe()).await;
+        let status = match observed {
+            Ok(Ok(status)) => status,
+            Ok(Err(_)) | Err(_) => NodeStatus { waiting_for: "its own actors".to_owned(), ..NodeStatus::default() },
+        };
+        let cluster = self.hands.known().cluster;
+        NodeReport { me: self.me().clone(), cluster, status, changes: self.hands.observer.changes() }
+    }
+
+    /// asks the machines to hand over, if this node leads others, and waits until another primary's view is in force
+    /// here and all clients have their answers, or until `patience` is over.
+    pub async fn hand_over(&self, patience: Duration) {
+        let mut views = self.hands.observer.views();
+        let leads = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.is_primary(self.hands.me()));
+        let is_alone = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.replicas.len() == 1);
+        let view = views.borrow().clone();
+        if leads(&view) && !is_alone(&view) {
+            self.hands.tell(self.hands.now(), Note::HandOver { to: None });
+            let done = views.wait_for(|view| !leads(view));
+            if actix_rt::time::timeout(patience, done).await.is_err() {
+                log::warn!("nobody took over within {} ms", patience.as_millis());
+            }
+        }
+        let _ = actix_rt::time::timeout(patience, self.drained()).await;
+    }
+
+    async fn drained(&self) {
+        while self.hands.pending.count() > 0 {
+            actix_rt::time::sleep(DRAIN_POLL).await;
+        }
+    }
+
+    /// Flushes and closes the disk. The machines' later wishes are lost, as in a crash.
+    pub fn stop(self) {
+        self.storage.stop();
+    }
+}

@@ -1,0 +1,284 @@
+//! An entry's way through votes, decision and acknowledgements (R-4..R-9).
+
+use super::{Coordinator, Flight, Phase, SENT_ENTRIES_MAX, Stage};
+use crate::ids::{Address, Attempt, Index, NodeId, Now, Peer, ViewNumber, Voter};
+use crate::lock::LockOwner;
+use crate::machine::{Effects, Note};
+use crate::message::{PeerMessage, Refusal};
+use crate::operation::Outcome;
+
+impl Coordinator {
+    /// Sends an entry for votes under the next attempt; the third failed attempt is followed by an abort.
+    pub(super) fn send_for_votes(&mut self, now: Now, mut flight: Flight) -> Effects {
+        let attempts = flight.own.as_ref().map_or(0, |own| own.attempts);
+        if flight.may_abort() && attempts >= self.limits.attempts_max {
+            flight.abort();
+        }
+        if let Some(own) = &mut flight.own {
+            own.attempts += 1;
+        }
+        self.attempt = self.attempt.next();
+        flight.attempt = self.attempt;
+        self.enter(now, flight, Stage::Voting)
+    }
+
+    fn enter(&mut self, now: Now, mut flight: Flight, stage: Stage) -> Effects {
+        flight.stage = stage;
+        flight.heard.clear();
+        flight.resend_at = now.elapsed.plus(self.timing.resend_ms);
+        flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
+        self.flight = Some(flight);
+        self.send_stage()
+    }
+
+    /// The stage's letter to every replica that has not answered it, this node's own included.
+    fn send_stage(&self) -> Effects {
+        let mut effects = Effects::none();
+        let (Some(view), Some(flight)) = (&self.view, &self.flight) else { return effects };
+        let Some(letter) = flight.letter(view.number, self.end.0) else { return effects };
+        for id in flight.missing(view) {
+            if let Some(seat) = view.replicas.get(&id) {
+                effects.send(&seat.address, letter.clone());
+            }
+        }
+        effects
+    }
+
+    /// Who answers, if the answer counts: of this view, attempt and slot, at this stage.
+    pub(super) fn answers(
+        &self,
+        from: &Peer,
+        view: ViewNumber,
+        attempt: Attempt,
+        index: Index,
+        stage: Stage,
+    ) -> Option<NodeId> {
+        let known = self.view.as_ref().filter(|known| known.number == view && known.lists_replica(from))?;
+        let flight = self.flight.as_ref().filter(|_| self.is_leading())?;
+        let fits = flight.attempt == attempt && flight.entry.index == index && flight.stage == stage;
+        let id = from.voter.node().filter(|id| known.replicas.contains_key(id))?;
+        fits.then_some(id)
+    }
+
+    pub(super) fn on_vote(&mut self, now: Now, from: NodeId, refusal: Option<Refusal>) -> Effects {
+        let Some(refusal) = refusal else { return self.on_yes(now, from) };
+        match refusal {
+            // The view itself comes in a letter of its own; a stale attempt is a late copy's answer, or meets the deadline.
+            Refusal::StaleView | Refusal::StaleAttempt => Effects::none(),
+            Refusal::Accepted(ballot) => {
+                self.ask_next_view(now, Vec::new(), format!("node {from} has accepted a next view under {ballot}"))
+            }
+            Refusal::Gap(end) => self.fill_gap(now, from, end),
+            Refusal::LockTimeout => self.on_lock_timeout(now),
+            Refusal::Storage => self.set_offline(now, vec![from], "its storage fails"),
+            Refusal::Malformed if self.may_abort() => self.abort(now),
+            Refusal::Malformed => self.set_offline(now, vec![from], "it calls a committed entry malformed"),
+        }
+    }
+
+    fn on_yes(&mut self, now: Now, from: NodeId) -> Effects {
+        let (Some(view), Some(mut flight)) = (self.view.clone(), self.flight.take()) else { return Effects::none() };
+        flight.heard.insert(from);
+        if !flight.is_complete(&view) {
+            self.flight = Some(flight);
+            return Effects::none();
+        }
+        // that is the decision. It needs no record of its own.
+        flight.decided = true;
+        self.enter(now, flight, Stage::Committing)
+    }
+
+    pub(super) fn may_abort(&self) -> bool {
+        self.flight.as_ref().is_some_and(Flight::may_abort)
+    }
+
+    /// only what this primary formed itself is aborted; anything else may be committed already, and is asked again.
+    fn on_lock_timeout(&mut self, now: Now) -> Effects {
+        if self.may_abort() {
+            return self.abort(now);
+        }
+        if let Some(flight) = &mut self.flight {
+            flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
+        }
+        Effects::none()
+    }
+
+    fn abort(&mut self, now: Now) -> Effects {
+        let Some(mut flight) = self.flight.take() else { return Effects::none() };
+        flight.abort();
+        let mut effects = Effects::none();
+        effects.announce(format!("batch at index {} is aborted: a replica could not vote for it", flight.entry.index));
+        effects.append(self.send_for_votes(now, flight));
+        effects
+    }
+
+    /// the missing entries first, under the attempts that they had in this view; then the one in flight again.
+    fn fill_gap(&mut self, now: Now, from: NodeId, end: Index) -> Effects {
+        let Some(view) = self.view.clone() else { return Effects::none() };
+        let Some(seat) = view.replicas.get(&from) else { return Effects::none() };
+        let missing: Vec<_> = self.sent.iter().filter(|(_, entry)| entry.index > end).cloned().collect();
+        if missing.first().is_none_or(|(_, entry)| entry.index != end.next()) {
+            return self.set_offline(now, vec![from], "its log ends before what this view has sent");
+        }
+        let mut effects = Effects::none();
+        for (attempt, entry) in missing {
+            let commit_index = entry.index.before();
+            let letter = PeerMessage::Prepare { view: view.number, attempt, entry, commit_index };
+            effects.send(&seat.address, letter);
+        }
+        if let Some(letter) = self.flight.as_ref().and_then(|flight| flight.letter(view.number, self.end.0)) {
+            effects.send(&seat.address, letter);
+        }
+        effects
+    }
+
+    pub(super) fn on_committed(&mut self, now: Now, from: NodeId) -> Effects {
+        if let Some(flight) = &mut self.flight {
+            flight.heard.insert(from);
+        }
+        self.finish_if_complete(now)
+    }
+
+    pub(super) fn on_applied(&mut self, now: Now, index: Index, outcomes: Vec<Outcome>) -> Effects {
+        let waiting = self.flight.iter_mut().chain(self.inherited.iter_mut());
+        for flight in waiting.filter(|flight| flight.entry.index == index) {
+            flight.applied = true;
+            if let Some(own) = &mut flight.own {
+                own.outcomes = Some(outcomes.clone());
+            }
+        }
+        for (_, own) in self.settled.iter_mut().filter(|(at, _)| *at == index) {
+            own.outcomes = Some(outcomes.clone());
+        }
+        let mut effects = self.finish_if_complete(now);
+        effects.append(self.tell_settled_if_serving());
+        effects
+    }
+
+    /// the clients hear only after every replica of the view has acknowledged the commit.
+    fn finish_if_complete(&mut self, now: Now) -> Effects {
+        let Some(view) = self.view.clone() else { return Effects::none() };
+        let done =
+            |flight: &mut Flight| flight.stage == Stage::Committing && flight.is_complete(&view) && flight.applied;
+        let Some(flight) = self.flight.take_if(done) else { return Effects::none() };
+        self.end = (flight.entry.index, flight.entry.hash);
+        self.sent.push_back((flight.attempt, flight.entry.clone()));
+        if self.sent.len() > SENT_ENTRIES_MAX {
+            self.sent.pop_front();
+        }
+        let mut effects = super::release(flight.inherited_lock.into_iter().collect());
+        if let Some(own) = flight.own {
+            effects.append(self.tell_all(flight.entry.index, own));
+        }
+        self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
+        self.paced_until = now.elapsed.plus(self.pace_ms);
+        effects.append(self.next(now));
+        effects
+    }
+
+    pub(super) fn on_granted(&mut self, now: Now, owner: LockOwner) -> Effects {
+        let waiting = self.flight.iter_mut().chain(self.inherited.iter_mut());
+        for flight in waiting.filter(|flight| flight.inherited_lock == Some(owner)) {
+            flight.lock_held = true;
+        }
+        if let Some(flight) = self.flight.take_if(|flight| flight.stage == Stage::Locking && flight.lock_held) {
+            return self.send_for_votes(now, flight);
+        }
+        match owner {
+            LockOwner::Ticket(number) if self.queue.granted(number) => self.form(now),
+            // Of a ticket that was given up meanwhile; its release is on its way.
+            LockOwner::Ticket(_) | LockOwner::Slot(_) | LockOwner::Read(_) | LockOwner::Join(_) => Effects::none(),
+        }
+    }
+
+    /// Letters that may be lost are sent again; who stays silent is set offline.
+    pub(super) fn on_flight_deadlines(&mut self, now: Now) -> Effects {
+        let Some(view) = self.view.clone() else { return Effects::none() };
+        let resend_ms = self.timing.resend_ms;
+        let Some(flight) = &mut self.flight else { return Effects::none() };
+        if flight.deadline <= now.elapsed {
+            flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
+            let missing: Vec<NodeId> = flight.missing(&view).collect();
+            return self.set_offline(now, missing, "it did not answer in time");
+        }
+        if flight.resend_at > now.elapsed {
+            return Effects::none();
+        }
+        flight.resend_at = now.elapsed.plus(resend_ms);
+        self.send_stage()
+    }
+
+    /// A primary that cannot vote itself stops being one.
+    pub(super) fn set_offline(&mut self, now: Now, who: Vec<NodeId>, why: &str) -> Effects {
+        if who.iter().any(|id| Voter::Replica(*id) == self.me.voter) {
+            return self.step_down("this node cannot commit itself");
+        }
+        let names: Vec<String> = who.iter().map(ToString::to_string).collect();
+        let reason = format!("node {} set offline: {why}", names.join(", "));
+        self.ask_next_view(now, who.into_iter().map(Voter::Replica).collect(), reason)
+    }
+
+    /// Asks the campaign for the next view; the same wish again only after a while.
+    pub(super) fn ask_next_view(&mut self, now: Now, voters: Vec<Voter>, reason: String) -> Effects {
+        let mut effects = Effects::none();
+        if !self.is_leading() || (voters.is_empty() && self.campaign_until.is_some()) {
+            return effects;
+        }
+        self.campaign_until = Some(now.elapsed.plus(self.timing.gather_timeout_ms));
+        effects.tell(Note::SetOffline { view: self.number(), voters, reason });
+        effects
+    }
+
+    pub(super) fn on_silent(&mut self, now: Now, view: ViewNumber, voter: Voter, reason: String) -> Effects {
+        let listed = self.view.as_ref().is_some_and(|known| known.number == view && known.seat(&voter).is_some());
+        if !listed || voter == self.me.voter {
+            return Effects::none();
+        }
+        self.ask_next_view(now, vec![voter.clone()], format!("{voter} set offline: {reason}"))
+    }
+
+    /// a replica whose answer is awaited has crashed.
+    pub(super) fn on_unreachable(&mut self, now: Now, address: &Address) -> Effects {
+        let (Some(view), Some(flight)) = (&self.view, &self.flight) else { return Effects::none() };
+        let crashed = flight.missing(view).find(|id| {
+            let seat = view.replicas.get(id);
+            Voter::Replica(*id) != self.me.voter && seat.is_some_and(|seat| seat.address == *address)
+        });
+        match crashed {
+            Some(id) if flight.stage != Stage::Locking => {
+                self.set_offline(now, vec![id], "its process is gone (connection refused or reset)")
+            }
+            Some(_) | None => Effects::none(),
+        }
+    }
+
+    /// finishes what is in flight, then has the next view decided.
+    pub(super) fn on_hand_over(&mut self, now: Now, to: Option<NodeId>) -> Effects {
+        let Some(view) = self.view.clone().filter(|_| self.phase == Phase::Serving) else { return Effects::none() };
+        let others = || view.replicas.keys().copied().filter(|id| Voter::Replica(*id) != self.me.voter);
+        let wanted = to.map_or_else(|| others().max(), |to| others().find(|id| *id == to));
+        let Some(to) = wanted else { return Effects::none() };
+        self.phase = Phase::HandingOver(to);
+        let mut effects = self.turn_away_waiting();
+        effects.announce(format!("hands over to node {to}"));
+        effects.append(self.next(now));
+        effects
+    }
+
+    pub(super) fn on_take_over(&mut self, now: Now, from: &Peer, view: ViewNumber) -> Effects {
+        let known = self.view.as_ref().filter(|known| known.number == view && known.lists_replica(from));
+        match (known, from.voter.node()) {
+            (Some(_), Some(id)) => self.on_hand_over(now, Some(id)),
+            (Some(_) | None, _) => Effects::none(),
+        }
+    }
+
+    pub(super) fn hand_over_now(&mut self, now: Now, to: NodeId) -> Effects {
+        let mut effects = Effects::none();
+        if self.campaign_until.is_none() {
+            self.campaign_until = Some(now.elapsed.plus(self.timing.vote_timeout_ms.max(1)));
+            effects.tell(Note::HandOverNow { view: self.number(), to });
+        }
+        effects
+    }
+}

@@ -1,0 +1,461 @@
+//! at the primary.
+
+use super::*;
+use crate::ids::Hash;
+use crate::machine::Effect;
+use crate::message::PeerMessage;
+use crate::operation::Message;
+use crate::testing::{all_letters, at, entry, letters, node, notes, post, requests, setup, view};
+
+/// Node 3, primary of view `number` of these replicas, serving.
+struct Primary {
+    machine: Coordinator,
+    view: View,
+}
+
+/// What came of a step, sorted by kind.
+fn answers(effects: &Effects) -> Vec<(RequestId, Answer)> {
+    let answer = |effect: &Effect| match effect {
+        Effect::Answer { request, answer } => Some((*request, answer.clone())),
+        _ => None,
+    };
+    effects.as_slice().iter().filter_map(answer).collect()
+}
+
+fn prepares(effects: &Effects) -> Vec<(String, Attempt, Arc<Entry>)> {
+    let letter = |(to, message)| match message {
+        PeerMessage::Prepare { attempt, entry, .. } => Some((to, attempt, entry)),
+        _ => None,
+    };
+    all_letters(effects).into_iter().filter_map(letter).collect()
+}
+
+fn commits(effects: &Effects) -> usize {
+    all_letters(effects).iter().filter(|(_, message)| matches!(message, PeerMessage::Commit { .. })).count()
+}
+
+impl Primary {
+    fn new(replicas: &[u32]) -> Self {
+        Self::leading(
+            Coordinator::new(&setup(&node(3))),
+            view(1, 3, replicas, 0),
+            Vec::new(),
+            (Index(0), Hash::default()),
+        )
+        .serving()
+    }
+
+    fn leading(mut machine: Coordinator, view: View, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) -> Self {
+        let known = Arc::new(view.clone());
+        let _ = machine.step(at(0), Input::ViewChanged(known.clone()));
+        let _ = machine.step(at(0), Input::Lead { view: known, tail, committed, last_timestamp: Timestamp(0) });
+        Self { machine, view }
+    }
+
+    /// Lets everything in flight commit, until nothing is.
+    fn serving(mut self) -> Self {
+        while self.machine.flight.is_some() {
+            let _ = self.complete();
+        }
+        assert_eq!(self.machine.phase, Phase::Serving);
+        self
+    }
+
+    fn flight(&self) -> (Attempt, Arc<Entry>) {
+        let flight = self.machine.flight.as_ref().expect("something is in flight");
+        (flight.attempt, flight.entry.clone())
+    }
+
+    fn vote(&mut self, from: u32, refusal: Option<Refusal>) -> Effects {
+        let (attempt, entry) = self.flight();
+        let view = self.view.number;
+        self.machine.step(at(10), Input::Vote { from: node(from), view, attempt, index: entry.index, refusal })
+    }
+
+    fn acknowledge(&mut self, from: u32) -> Effects {
+        let (attempt, entry) = self.flight();
+        let view = self.view.number;
+        self.machine.step(at(10), Input::Committed { from: node(from), view, attempt, index: entry.index })
+    }
+
+    fn replicas(&self) -> Vec<u32> {
+        self.view.replicas.keys().map(|id| id.0).collect()
+    }
+
+    fn vote_all(&mut self) -> Effects {
+        let mut effects = Effects::none();
+        if let Some(owner) = self.machine.flight.as_ref().and_then(|flight| flight.inherited_lock) {
+            effects.append(self.machine.step(at(10), Input::Granted { owner }));
+        }
+        for id in self.replicas() {
+            effects.append(self.vote(id, None));
+        }
+        effects
+    }
+
+    /// Votes, application and acknowledgements of what is in flight.
+    fn complete(&mut self) -> Effects {
+        let mut effects = self.vote_all();
+        effects.append(self.apply());
+        for id in self.replicas() {
+            effects.append(self.acknowledge(id));
+        }
+        effects
+    }
+
+    fn apply(&mut self) -> Effects {
+        let (_, entry) = self.flight();
+        let outcomes = match &entry.batch {
+            Batch::Operations { operations, .. } => operations.iter().map(outcome).collect(),
+            Batch::Abort { .. } | Batch::View(_) => Vec::new(),
+        };
+        self.machine.step(at(10), Input::Applied { index: entry.index, outcomes })
+    }
+
+    /// A write, through its locks and the look at the store, until it is in flight or waits.
+    fn submit(&mut self, request: u64, operation: Operation) -> Effects {
+        let effects = self.machine.step(at(10), Input::Submit { request: RequestId(request), operation });
+        self.settle(effects)
+    }
+
+    /// Grants all locks and finds everything valid.
+    fn settle(&mut self, effects: Effects) -> Effects {
+        let mut all = Effects::none();
+        let mut queue: VecDeque<Effect> = effects.into_iter().collect();
+        while let Some(effect) = queue.pop_front() {
+            let input = match &effect {
+                Effect::Tell(Note::Acquire { owner, .. }) => Some(Input::Granted { owner: *owner }),
+                Effect::Storage(StorageRequest::Examine { round, operations }) => {
+                    let channel = ChannelName::new("general").expect("a name");
+                    let verdicts = operations.iter().map(|_| Verdict::Valid(channel.clone())).collect();
+                    Some(Input::Examined { round: *round, verdicts })
+                }
+                _ => None,
+            };
+            all.push(effect);
+            queue.extend(input.into_iter().flat_map(|input| self.machine.step(at(10), input)));
+        }
+        all
+    }
+
+    fn next_view(&mut self, next: View, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) -> Effects {
+        let known = Arc::new(next.clone());
+        self.view = next;
+        let mut effects = self.machine.step(at(20), Input::ViewChanged(known.clone()));
+        let lead = Input::Lead { view: known, tail, committed, last_timestamp: Timestamp(0) };
+        effects.append(self.machine.step(at(20), lead));
+        effects
+    }
+}
+
+fn outcome(operation: &LoggedOperation) -> Outcome {
+    let Action::Post { channel, text, .. } = &operation.operation.action else { panic!("only posts here") };
+    Outcome::Message(Message {
+        id: operation.at,
+        channel: channel.clone(),
+        user: operation.operation.owner.user.clone(),
+        text: text.clone(),
+        starred_by: Vec::new(),
+    })
+}
+
+fn is_written(answers: &[(RequestId, Answer)], request: u64) -> bool {
+    matches!(answers, [(id, Answer::Written(..))] if *id == RequestId(request))
+}
+
+#[test]
+fn r4_r6_r7_the_client_hears_after_every_replica_acknowledged_the_commit() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let sent = primary.submit(1, post("a"));
+    assert_eq!(prepares(&sent).iter().map(|(to, ..)| to.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
+    for id in [1, 3] {
+        assert_eq!(commits(&primary.vote(id, None)), 0, "not every replica has voted");
+    }
+    assert_eq!(commits(&primary.vote(2, None)), 3);
+    assert!(answers(&primary.apply()).is_empty());
+    for id in [3, 1] {
+        assert!(answers(&primary.acknowledge(id)).is_empty(), "not every replica has acknowledged");
+    }
+    let told = answers(&primary.acknowledge(2));
+    assert!(is_written(&told, 1), "{told:?}");
+    let Answer::Written(_, receipt) = &told[0].1 else { panic!() };
+    assert_eq!((receipt.view, receipt.index, receipt.copies), (ViewNumber(1), Index(2), 3));
+}
+
+#[test]
+fn r1_what_arrives_while_a_batch_is_in_flight_is_the_next_batch() {
+    let mut primary = Primary::new(&[3]);
+    let sent = primary.submit(1, post("a"));
+    assert_eq!(prepares(&sent).len(), 1, "an idle system sends a lone operation at once");
+    for (request, text) in [(2, "b"), (3, "c")] {
+        let waiting = primary.submit(request, post(text));
+        assert!(prepares(&waiting).is_empty());
+    }
+    let effects = primary.complete();
+    let effects = primary.settle(effects);
+    assert!(is_written(&answers(&effects), 1));
+    let Batch::Operations { operations, .. } = &primary.flight().1.batch else { panic!("a batch is in flight") };
+    let keys: Vec<&str> = operations.iter().map(|op| op.operation.owner.key.as_str()).collect();
+    assert_eq!(keys, ["b", "c"], "in order of arrival");
+    assert!(operations[0].at < operations[1].at, "R-3");
+}
+
+#[test]
+fn r2_a_repeated_key_in_flight_is_answered_with_the_first_result() {
+    let mut primary = Primary::new(&[3]);
+    let _ = primary.submit(1, post("a"));
+    assert!(answers(&primary.submit(2, post("a"))).is_empty());
+    let other = Operation { owner: post("a").owner, action: post("b").action };
+    assert_eq!(answers(&primary.submit(3, other)), [(RequestId(3), Answer::Failed(OperationError::KeyReused))]);
+    let told: Vec<u64> = answers(&primary.complete()).iter().map(|(id, _)| id.0).collect();
+    assert_eq!(told, [1, 2]);
+}
+
+#[test]
+fn r2_an_invalid_operation_is_answered_after_a_confirmation_and_not_logged() {
+    let mut primary = Primary::new(&[3]);
+    let asked = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
+    let [Note::Acquire { owner, .. }] = notes(&asked)[..] else { panic!("{asked:?}") };
+    let examine = primary.machine.step(at(10), Input::Granted { owner });
+    let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
+    let error = OperationError::ChannelNotFound { channel: ChannelName::new("general").expect("a name") };
+    let verdicts = vec![Verdict::Failed(error.clone())];
+    let effects = primary.machine.step(at(10), Input::Examined { round, verdicts });
+    let answer = Answer::Failed(error);
+    assert_eq!(notes(&effects), [Note::AnswerWhenConfirmed { request: RequestId(1), answer }, Note::Release { owner }]);
+    assert!(primary.machine.flight.is_none());
+}
+
+#[test]
+fn r3_timestamps_rise_through_clock_jumps() {
+    let mut primary = Primary::new(&[3]);
+    let _ = primary.submit(1, post("a"));
+    let first = primary.flight().1.last_timestamp();
+    let _ = primary.complete();
+    let back = Now { elapsed: Millis(11), wall: Timestamp(5) };
+    let asked = primary.machine.step(back, Input::Submit { request: RequestId(2), operation: post("b") });
+    let _ = primary.settle(asked);
+    assert!(primary.flight().1.last_timestamp() > first);
+}
+
+#[test]
+fn r8_who_does_not_vote_is_set_offline_and_the_batch_goes_on_in_the_next_view() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (_, e) = primary.flight();
+    let _ = primary.vote(1, None);
+    let _ = primary.vote(3, None);
+    let deadline = 10 + setup(&node(3)).timing.vote_timeout_ms;
+    let effects = primary.machine.tick(at(deadline));
+    let offline =
+        |note: &Note| matches!(note, Note::SetOffline { voters, .. } if *voters == [Voter::Replica(NodeId(2))]);
+    assert!(notes(&effects).iter().any(offline), "{effects:?}");
+    let committed = primary.machine.end;
+    let effects = primary.next_view(view(2, 3, &[1, 3], 0), vec![e.clone()], committed);
+    let sent = prepares(&effects);
+    assert_eq!(
+        sent.iter().map(|(to, at, e)| (to.as_str(), at.0, e.index)).collect::<Vec<_>>(),
+        [("1", 1, e.index), ("3", 1, e.index)]
+    );
+    let mut primary = primary;
+    assert!(is_written(&answers(&primary.complete()), 1));
+}
+
+#[test]
+fn r8_a_crashed_replica_is_set_offline_at_once() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let effects = primary.machine.step(at(11), Input::Unreachable { address: node(2).address });
+    assert!(
+        matches!(&notes(&effects)[..], [Note::SetOffline { voters, .. }] if *voters == [Voter::Replica(NodeId(2))])
+    );
+}
+
+#[test]
+fn r8_after_the_third_attempt_comes_the_abort() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (_, e) = primary.flight();
+    let committed = primary.machine.end;
+    for number in 2..=3 {
+        let _ = primary.next_view(view(number, 3, &[1, 3], 0), vec![e.clone()], committed);
+        assert_eq!(primary.flight().1, e, "attempt {number}");
+    }
+    let _ = primary.next_view(view(4, 3, &[1, 3], 0), vec![e.clone()], committed);
+    assert!(matches!(primary.flight().1.batch, Batch::Abort { .. }));
+    assert_eq!(answers(&primary.complete()), [(RequestId(1), Answer::Failed(OperationError::Aborted))]);
+}
+
+#[test]
+fn r9_an_abort_is_an_entry_in_the_same_slot_committed_by_all_before_the_client_hears() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (attempt, e) = primary.flight();
+    let effects = primary.vote(2, Some(Refusal::LockTimeout));
+    assert!(answers(&effects).is_empty());
+    let (next, abort) = primary.flight();
+    assert_eq!((next, abort.index, abort.prev_hash), (attempt.next(), e.index, e.prev_hash));
+    assert_eq!(abort.batch, Batch::Abort { keys: vec![(post("a").owner, e.last_timestamp().expect("a post"))] });
+    assert!(answers(&primary.vote_all()).is_empty());
+    assert!(answers(&primary.apply()).is_empty());
+    let _ = primary.acknowledge(1);
+    let _ = primary.acknowledge(2);
+    assert_eq!(answers(&primary.acknowledge(3)), [(RequestId(1), Answer::Failed(OperationError::Aborted))]);
+}
+
+#[test]
+fn r9_votes_count_only_for_the_last_attempt_sent() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (attempt, e) = primary.flight();
+    let _ = primary.vote(2, Some(Refusal::LockTimeout));
+    let late = |id| Input::Vote { from: node(id), view: ViewNumber(1), attempt, index: e.index, refusal: None };
+    for id in 1..=3 {
+        assert_eq!(commits(&primary.machine.step(at(11), late(id))), 0, "a vote for another attempt");
+    }
+    let other_life = Peer { incarnation: crate::ids::Incarnation(77), ..node(1) };
+    let (attempt, e) = primary.flight();
+    for from in [node(4), other_life] {
+        let vote = Input::Vote { from, view: ViewNumber(1), attempt, index: e.index, refusal: None };
+        let _ = primary.machine.step(at(11), vote);
+    }
+    assert!(primary.machine.flight.as_ref().is_some_and(|flight| flight.heard.is_empty()));
+}
+
+#[test]
+fn r9_d5_what_a_new_primary_found_in_its_log_is_never_aborted() {
+    let e = entry(1, Hash::default(), "found");
+    let machine = Coordinator::new(&setup(&node(3)));
+    let mut primary = Primary::leading(machine, view(4, 3, &[1, 3], 0), vec![e.clone()], (Index(0), Hash::default()));
+    let owner = primary.machine.flight.as_ref().and_then(|flight| flight.inherited_lock).expect("it takes its locks");
+    assert_eq!(prepares(&primary.machine.step(at(1), Input::Granted { owner })).len(), 2);
+    let _ = primary.vote(1, Some(Refusal::LockTimeout));
+    assert_eq!(primary.flight().1, e, "asked again, not aborted");
+    let effects = primary.vote(1, Some(Refusal::Malformed));
+    assert!(
+        matches!(&notes(&effects)[..], [Note::SetOffline { voters, .. }] if *voters == [Voter::Replica(NodeId(1))])
+    );
+}
+
+#[test]
+fn r9_d5_what_another_primary_came_after_is_not_its_own_any_more() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (_, e) = primary.flight();
+    let committed = primary.machine.end;
+    let effects = primary.next_view(view(3, 3, &[1, 3], 0), vec![e], committed);
+    assert_eq!(answers(&effects), [(RequestId(1), Answer::Failed(OperationError::OutcomeUnknown))]);
+    let owner = primary.machine.flight.as_ref().and_then(|flight| flight.inherited_lock).expect("found in the log");
+    let _ = primary.machine.step(at(21), Input::Granted { owner });
+    assert!(!primary.machine.may_abort());
+}
+
+#[test]
+fn r9_a_decided_batch_is_answered_once_the_next_view_entry_is_committed() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (_, e) = primary.flight();
+    let _ = primary.vote_all();
+    let _ = primary.apply();
+    let _ = primary.acknowledge(1);
+    // Node 2 never acknowledges: the next view goes without it; here the entry is committed already.
+    let effects = primary.next_view(view(2, 3, &[1, 3], 0), Vec::new(), (e.index, e.hash));
+    assert!(answers(&effects).is_empty());
+    assert!(matches!(primary.flight().1.batch, Batch::View(_)));
+    assert!(is_written(&answers(&primary.complete()), 1));
+}
+
+#[test]
+fn r10_without_a_quorum_it_stops_being_primary() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("sent"));
+    let _ = primary.submit(2, post("waits"));
+    let failed = Input::CampaignFailed { view: ViewNumber(1), no_quorum: true, reason: "alone".to_owned() };
+    let effects = primary.machine.step(at(12), failed);
+    let told = answers(&effects);
+    assert!(told.contains(&(RequestId(1), Answer::Failed(OperationError::OutcomeUnknown))), "{told:?}");
+    let not_primary = OperationError::NotPrimary { view: ViewNumber(1), primary: None };
+    assert!(told.contains(&(RequestId(2), Answer::Failed(not_primary.clone()))), "{told:?}");
+    assert!(notes(&effects).contains(&Note::NotServing { view: ViewNumber(1) }));
+    assert_eq!(answers(&primary.submit(3, post("later"))), [(RequestId(3), Answer::Failed(not_primary))]);
+}
+
+#[test]
+fn r16_the_view_entry_closes_the_log_before_anything_is_served() {
+    let e = entry(1, Hash::default(), "found");
+    let machine = Coordinator::new(&setup(&node(3)));
+    let mut primary = Primary::leading(machine, view(2, 3, &[1, 3], 0), vec![e], (Index(0), Hash::default()));
+    let waiting = primary.submit(1, post("a"));
+    assert!(prepares(&waiting).is_empty());
+    let effects = primary.complete();
+    assert!(!notes(&effects).contains(&Note::Serving { view: ViewNumber(2) }));
+    assert!(matches!(&primary.flight().1.batch, Batch::View(view) if view.number == ViewNumber(2)));
+    let effects = primary.complete();
+    assert!(notes(&effects).contains(&Note::Serving { view: ViewNumber(2) }));
+    let _ = primary.settle(effects);
+    assert!(matches!(primary.flight().1.batch, Batch::Operations { .. }), "now what waited goes out");
+}
+
+#[test]
+fn r16_r9_an_abort_of_its_own_goes_on_though_its_log_still_holds_the_batch() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (_, e) = primary.flight();
+    let _ = primary.vote(1, Some(Refusal::LockTimeout));
+    let committed = primary.machine.end;
+    let _ = primary.next_view(view(2, 3, &[1, 3], 0), vec![e], committed);
+    assert!(matches!(primary.flight().1.batch, Batch::Abort { .. }));
+}
+
+#[test]
+fn r17_a_hand_over_finishes_what_is_in_flight_first() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let effects = primary.machine.step(at(11), Input::HandOver { to: None });
+    assert!(!notes(&effects).iter().any(|note| matches!(note, Note::HandOverNow { .. })));
+    let refused = answers(&primary.submit(2, post("b")));
+    assert!(matches!(refused[..], [(_, Answer::Failed(OperationError::NotPrimary { .. }))]));
+    let effects = primary.complete();
+    assert!(is_written(&answers(&effects), 1));
+    assert!(notes(&effects).contains(&Note::HandOverNow { view: ViewNumber(1), to: NodeId(2) }), "the highest other");
+}
+
+#[test]
+fn r5_r8_a_gap_is_filled_from_what_this_view_sent() {
+    let mut primary = Primary::new(&[1, 3]);
+    let view_entry = primary.machine.sent.back().cloned().expect("the view entry").1;
+    let _ = primary.submit(1, post("a"));
+    let effects = primary.vote(1, Some(Refusal::Gap(Index(0))));
+    let sent: Vec<Index> = prepares(&effects).iter().map(|(_, _, entry)| entry.index).collect();
+    assert_eq!(sent, [view_entry.index, view_entry.index.next()]);
+}
+
+#[test]
+fn r5_an_accepted_next_view_is_brought_to_its_end() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let ballot = crate::ids::Ballot { round: 3, node: NodeId(1) };
+    let effects = primary.vote(1, Some(Refusal::Accepted(ballot)));
+    assert!(matches!(&notes(&effects)[..], [Note::SetOffline { voters, .. }] if voters.is_empty()));
+    assert!(notes(&primary.vote(1, Some(Refusal::Accepted(ballot)))).is_empty(), "once is enough for a while");
+}
+
+#[test]
+fn a_lost_prepare_is_sent_again_to_who_has_not_voted() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let _ = primary.vote(1, None);
+    let effects = primary.machine.tick(at(10 + setup(&node(3)).timing.resend_ms));
+    assert!(letters(&effects, &node(1)).is_empty());
+    assert_eq!(prepares(&effects).len(), 2);
+}
+
+#[test]
+fn min_replicas_refuses_writes() {
+    let mut setup = setup(&node(3));
+    setup.limits.replicas_min = 2;
+    let machine = Coordinator::new(&setup);
+    let mut primary = Primary::leading(machine, view(1, 3, &[3], 0), Vec::new(), (Index(0), Hash::default())).serving();
+    let error = OperationError::TooFewReplicas { replicas: 1, needed: 2 };
+    assert_eq!(answers(&primary.submit(1, post("a"))), [(RequestId(1), Answer::Failed(error))]);
+}

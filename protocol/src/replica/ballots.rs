@@ -1,0 +1,71 @@
+//! Ballots for the next view, as one of its voters.
+//!
+//! Not here: the candidate's side (`campaign.rs`), which asks this machine as it asks every other voter.
+
+use super::{AfterWrite, Replica};
+use crate::ids::{Ballot, NodeId, Peer, ViewNumber};
+use crate::machine::Effects;
+use crate::message::{BallotAnswer, PeerMessage};
+use crate::view::View;
+use std::sync::Arc;
+
+impl Replica {
+    /// The view in force, if that is the one whose voters are asked, no later one is known, this node votes in it and the
+    /// sender may stand in it (R-13: voters refuse anyone else). Who is behind is told by `on_heard`.
+    fn electorate(&self, from: &Peer, view: ViewNumber) -> Option<Arc<View>> {
+        let known = self.view.as_ref()?;
+        let fits = known.number == view && self.adopting.is_none() && known.lists(&self.me);
+        (fits && known.lists_replica(from)).then(|| known.clone())
+    }
+
+    /// changes nothing. A voter that does not suspect the primary says no to anyone but the primary.
+    pub(super) fn on_trial(&self, from: &Peer, view: ViewNumber, campaign: u64) -> Effects {
+        let mut effects = Effects::none();
+        if let Some(known) = self.electorate(from, view) {
+            let willing = self.suspects || known.is_primary(from);
+            let answer = PeerMessage::TrialAnswer { view, campaign, willing, promised: self.promised };
+            effects.send(&from.address, answer);
+        }
+        effects
+    }
+
+    /// R-13, phase 1: durable before it is said.
+    pub(super) fn on_promise(&mut self, from: &Peer, view: ViewNumber, ballot: Ballot) -> Effects {
+        let Some(known) = self.electorate(from, view).filter(|_| stands_for_itself(from, ballot)) else {
+            return Effects::none();
+        };
+        let answer = |answer| PeerMessage::Promised { view, ballot, answer };
+        if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
+            let mut effects = Effects::none();
+            effects.send(&from.address, answer(BallotAnswer::Outbid(higher)));
+            return effects;
+        }
+        self.promised = Some(ballot);
+        let message = answer(BallotAnswer::Yes(self.accepted.clone()));
+        let after = AfterWrite::Say { to: from.address.clone(), view, message };
+        self.write_vote(self.vote_record(&known), after)
+    }
+
+    /// R-14, phase 2: from here on this node votes on nothing and confirms nothing in this view any more.
+    pub(super) fn on_accept(&mut self, from: &Peer, view: ViewNumber, ballot: Ballot, proposal: View) -> Effects {
+        let fits = proposal.number == view.next() && stands_for_itself(from, ballot);
+        let Some(known) = self.electorate(from, view).filter(|known| fits && proposal.cluster == known.cluster) else {
+            return Effects::none();
+        };
+        let answer = |answer| PeerMessage::Accepted { view, ballot, answer };
+        if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
+            let mut effects = Effects::none();
+            effects.send(&from.address, answer(BallotAnswer::Outbid(higher)));
+            return effects;
+        }
+        self.promised = Some(ballot);
+        self.accepted = Some((ballot, proposal));
+        let message = answer(BallotAnswer::Yes(None));
+        let after = AfterWrite::Say { to: from.address.clone(), view, message };
+        self.write_vote(self.vote_record(&known), after)
+    }
+}
+
+fn stands_for_itself(from: &Peer, ballot: Ballot) -> bool {
+    from.voter.node().is_some_and(|id: NodeId| id == ballot.node)
+}

@@ -1,0 +1,328 @@
+//! and section 2, at one voter.
+
+use super::*;
+use crate::ids::NodeId;
+use crate::message::{BallotAnswer, Refusal};
+use crate::testing::{all_letters, at, entry, letters, node, notes, recovered, requests, setup, view, witness};
+
+/// Replica 1 of view 1 {1, 2, 3}, primary 3.
+fn replica() -> Replica {
+    let mut replica = Replica::new(&setup(&node(1)), &recovered(&node(1), Some(view(1, 3, &[1, 2, 3], 2))));
+    let _ = replica.tick(at(0));
+    replica
+}
+
+fn prepare(view: u64, attempt: u64, entry: &Arc<Entry>) -> Input {
+    let (view, attempt) = (ViewNumber(view), Attempt(attempt));
+    Input::Prepare { from: node(3), view, attempt, entry: entry.clone(), commit_index: Index(0) }
+}
+
+/// Carries out what a replica asks of locks and disk, at once, and returns all letters that it sends.
+fn run(replica: &mut Replica, input: Input) -> Vec<(String, PeerMessage)> {
+    let mut inputs = vec![input];
+    let mut sent = Vec::new();
+    while let Some(input) = inputs.pop() {
+        let effects = replica.step(at(1), input);
+        sent.extend(all_letters(&effects));
+        for effect in effects {
+            match effect {
+                Effect::Storage(StorageRequest::WriteLog { write, .. } | StorageRequest::WriteVote { write, .. }) => {
+                    inputs.push(Input::Durable { write });
+                }
+                Effect::Storage(StorageRequest::Apply { entry }) => inputs.push(Input::Applied { index: entry.index }),
+                Effect::Tell(Note::Acquire { owner, .. }) => inputs.push(Input::Granted { owner }),
+                _ => {}
+            }
+        }
+    }
+    sent
+}
+
+fn vote(view: u64, attempt: u64, index: u64, refusal: Option<Refusal>) -> PeerMessage {
+    PeerMessage::Vote { view: ViewNumber(view), attempt: Attempt(attempt), index: Index(index), refusal }
+}
+
+fn ballot(round: u64, id: u32) -> Ballot {
+    Ballot { round, node: NodeId(id) }
+}
+
+#[test]
+fn r5_a_vote_waits_for_locks_and_then_for_the_disk() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "a");
+    let effects = replica.step(at(1), prepare(1, 1, &e));
+    assert!(all_letters(&effects).is_empty() && requests(&effects).is_empty(), "{effects:?}");
+    let [Note::Acquire { owner, locks }] = &notes(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(*locks, e.locks());
+    let effects = replica.step(at(2), Input::Granted { owner: *owner });
+    assert!(all_letters(&effects).is_empty(), "a vote before the flush could be taken back by a crash");
+    let [StorageRequest::WriteLog { write, record }] = &requests(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!((record.view, record.attempt), (ViewNumber(1), Attempt(1)));
+    let effects = replica.step(at(3), Input::Durable { write: *write });
+    assert_eq!(letters(&effects, &node(3)), [vote(1, 1, 1, None)]);
+}
+
+#[test]
+fn r5_d1_d2_a_late_copy_of_an_earlier_attempt_replaces_nothing() {
+    let mut replica = replica();
+    let (e, f) = (entry(1, Hash::default(), "e"), entry(1, Hash::default(), "f"));
+    assert_eq!(run(&mut replica, prepare(1, 1, &e)), [("3".to_owned(), vote(1, 1, 1, None))]);
+    assert_eq!(run(&mut replica, prepare(1, 2, &f)), [("3".to_owned(), vote(1, 2, 1, None))]);
+    let refused = vote(1, 1, 1, Some(Refusal::StaleAttempt));
+    assert_eq!(run(&mut replica, prepare(1, 1, &e)), [("3".to_owned(), refused.clone())]);
+    assert_eq!(replica.slots.end(), (Index(1), f.hash));
+    // Committed, and forgotten by nobody: the late copy does not come back behind the commit either.
+    let commit =
+        Input::Commit { from: node(3), view: ViewNumber(1), attempt: Attempt(2), index: Index(1), hash: f.hash };
+    assert_eq!(run(&mut replica, commit).len(), 1);
+    assert_eq!(run(&mut replica, prepare(1, 1, &e)), [("3".to_owned(), refused)]);
+}
+
+#[test]
+fn r5_d3_a_repeated_yes_takes_over_the_new_attempt_durably() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let effects = replica.step(at(2), prepare(1, 2, &e));
+    assert!(all_letters(&effects).is_empty(), "the new attempt is not durable yet");
+    let [StorageRequest::WriteLog { record, write }] = &requests(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(record.attempt, Attempt(2));
+    let effects = replica.step(at(3), Input::Durable { write: *write });
+    assert_eq!(letters(&effects, &node(3)), [vote(1, 2, 1, None)]);
+}
+
+#[test]
+fn r5_says_no_with_the_reason() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let gap = entry(3, e.hash, "late");
+    assert_eq!(run(&mut replica, prepare(1, 1, &gap))[0].1, vote(1, 1, 3, Some(Refusal::Gap(Index(0)))));
+    let other_history = entry(1, Hash([9; 32]), "e");
+    assert!(matches!(
+        run(&mut replica, prepare(1, 2, &other_history))[0].1,
+        PeerMessage::Vote { refusal: Some(Refusal::Gap(_)), .. }
+    ));
+    let wrong = Arc::new(Entry { hash: Hash([1; 32]), ..e.as_ref().clone() });
+    assert_eq!(run(&mut replica, prepare(1, 3, &wrong))[0].1, vote(1, 3, 1, Some(Refusal::Malformed)));
+    assert_eq!(run(&mut replica, prepare(0, 1, &e))[0].1, vote(0, 1, 1, Some(Refusal::StaleView)));
+    let not_the_primary =
+        Input::Prepare { from: node(2), view: ViewNumber(1), attempt: Attempt(9), entry: e, commit_index: Index(0) };
+    assert!(run(&mut replica, not_the_primary).is_empty());
+}
+
+#[test]
+fn r9_a_wait_for_locks_that_is_too_long_fails_and_leaves_the_log_alone() {
+    let mut replica = replica();
+    let _ = replica.step(at(1), prepare(1, 1, &entry(1, Hash::default(), "e")));
+    let until = replica.deadline().expect("it waits");
+    assert!(replica.tick(at(until.0 - 1)).as_slice().is_empty());
+    let effects = replica.tick(at(until.0));
+    assert_eq!(letters(&effects, &node(3)), [vote(1, 1, 1, Some(Refusal::LockTimeout))]);
+    assert!(matches!(notes(&effects)[..], [Note::Release { .. }]));
+    assert_eq!(replica.slots.end().0, Index(0));
+}
+
+#[test]
+fn r5_a_grant_of_an_entry_that_was_given_up_locks_nothing_else() {
+    let mut replica = replica();
+    let first = notes(&replica.step(at(1), prepare(1, 1, &entry(1, Hash::default(), "e"))));
+    let [Note::Acquire { owner: first, .. }] = first[..] else { panic!("{first:?}") };
+    let second = replica.step(at(2), prepare(1, 2, &entry(1, Hash::default(), "f")));
+    assert!(matches!(notes(&second)[..], [Note::Release { owner }, Note::Acquire { .. }] if owner == first));
+    assert!(replica.step(at(3), Input::Granted { owner: first }).as_slice().is_empty(), "that grant was given back");
+}
+
+#[test]
+fn r6_d4_a_commit_needs_the_hash_and_is_acknowledged_once_applied() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let commit =
+        |hash| Input::Commit { from: node(3), view: ViewNumber(1), attempt: Attempt(1), index: Index(1), hash };
+    assert!(replica.step(at(2), commit(Hash([4; 32]))).as_slice().is_empty(), "a bare index commits nothing");
+    let effects = replica.step(at(2), commit(e.hash));
+    assert_eq!(requests(&effects), [StorageRequest::Apply { entry: e.clone() }]);
+    assert!(all_letters(&effects).is_empty(), "not applied yet");
+    let effects = replica.step(at(3), Input::Applied { index: Index(1) });
+    let acknowledged = PeerMessage::Committed { view: ViewNumber(1), attempt: Attempt(1), index: Index(1) };
+    assert_eq!(letters(&effects, &node(3)), [acknowledged.clone()]);
+    assert!(matches!(notes(&effects)[..], [Note::Release { .. }]), "strict: the locks go when the store shows it");
+    assert_eq!(letters(&replica.step(at(4), commit(e.hash)), &node(3)), [acknowledged], "the first may have been lost");
+}
+
+#[test]
+fn section_4_a_prepare_carries_what_is_committed_before_it() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let f = entry(2, e.hash, "f");
+    let (from, view, attempt, commit_index) = (node(3), ViewNumber(1), Attempt(2), Index(1));
+    let sent = run(&mut replica, Input::Prepare { from, view, attempt, entry: f, commit_index });
+    assert_eq!(sent, [("3".to_owned(), vote(1, 2, 2, None))]);
+    assert_eq!(replica.slots.committed, (Index(1), e.hash));
+}
+
+#[test]
+fn r14_who_accepted_a_next_view_votes_on_nothing_and_confirms_nothing() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let effects = replica.step(at(1), prepare(1, 1, &e));
+    let [Note::Acquire { owner, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
+    let logging = requests(&replica.step(at(1), Input::Granted { owner }));
+    let [StorageRequest::WriteLog { write: logged, .. }] = logging[..] else { panic!("{logging:?}") };
+    let next = view(2, 2, &[1, 2], 1);
+    let accept = Input::Accept { from: node(2), view: ViewNumber(1), ballot: ballot(1, 2), proposal: next };
+    let accepting = requests(&replica.step(at(2), accept));
+    assert!(matches!(accepting[..], [StorageRequest::WriteVote { .. }]));
+    let accepted = Some(Refusal::Accepted(ballot(1, 2)));
+    // Even what was being written before, and even before the acceptance is on disk.
+    assert_eq!(
+        letters(&replica.step(at(3), Input::Durable { write: logged }), &node(3)),
+        [vote(1, 1, 1, accepted.clone())]
+    );
+    assert_eq!(run(&mut replica, prepare(1, 1, &e))[0].1, vote(1, 1, 1, accepted.clone()));
+    let confirm = Input::Confirm { from: node(3), view: ViewNumber(1), round: 4 };
+    let refused = PeerMessage::Confirmed { view: ViewNumber(1), round: 4, refusal: accepted };
+    assert_eq!(letters(&replica.step(at(4), confirm), &node(3)), [refused]);
+}
+
+#[test]
+fn r13_a_promise_is_durable_before_it_is_said_and_outbids_lower_ballots() {
+    let mut replica = replica();
+    let promise = |round, id| Input::Promise { from: node(id), view: ViewNumber(1), ballot: ballot(round, id) };
+    let effects = replica.step(at(1), promise(2, 2));
+    assert!(all_letters(&effects).is_empty());
+    let [StorageRequest::WriteVote { write, vote }] = &requests(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(vote.promised, Some(ballot(2, 2)));
+    let sent = letters(&replica.step(at(2), Input::Durable { write: *write }), &node(2));
+    let yes = BallotAnswer::Yes(None);
+    assert_eq!(sent, [PeerMessage::Promised { view: ViewNumber(1), ballot: ballot(2, 2), answer: yes }]);
+    let outbid = BallotAnswer::Outbid(ballot(2, 2));
+    let lower = run(&mut replica, promise(1, 3));
+    let answer = PeerMessage::Promised { view: ViewNumber(1), ballot: ballot(1, 3), answer: outbid };
+    assert_eq!(lower, [("3".to_owned(), answer)]);
+}
+
+#[test]
+fn r13_a_promise_tells_what_was_accepted() {
+    let mut replica = replica();
+    let next = view(2, 2, &[1, 2], 1);
+    let accept = Input::Accept { from: node(2), view: ViewNumber(1), ballot: ballot(1, 2), proposal: next.clone() };
+    assert_eq!(run(&mut replica, accept).len(), 1);
+    let sent = run(&mut replica, Input::Promise { from: node(3), view: ViewNumber(1), ballot: ballot(2, 3) });
+    let answer = BallotAnswer::Yes(Some((ballot(1, 2), next)));
+    assert_eq!(sent, [("3".to_owned(), PeerMessage::Promised { view: ViewNumber(1), ballot: ballot(2, 3), answer })]);
+}
+
+#[test]
+fn r13_voters_refuse_who_is_no_replica_of_the_view() {
+    let mut replica = replica();
+    for from in [node(4), witness(1), Peer { incarnation: crate::ids::Incarnation(99), ..node(2) }] {
+        let ballot = ballot(5, from.voter.node().map_or(2, |id| id.0));
+        let promise = Input::Promise { from: from.clone(), view: ViewNumber(1), ballot };
+        assert!(replica.step(at(1), promise).as_slice().is_empty(), "{from:?} was heard");
+    }
+    let for_another = Input::Promise { from: node(2), view: ViewNumber(1), ballot: ballot(5, 3) };
+    assert!(replica.step(at(1), for_another).as_slice().is_empty());
+}
+
+#[test]
+fn r13_d14_a_trial_is_refused_by_who_trusts_the_primary_unless_the_primary_asks() {
+    let mut replica = replica();
+    let trial = |from: u32| Input::Trial { from: node(from), view: ViewNumber(1), campaign: 1 };
+    let willing = |sent: Vec<PeerMessage>| matches!(sent[..], [PeerMessage::TrialAnswer { willing: true, .. }]);
+    assert!(!willing(letters(&replica.step(at(1), trial(2)), &node(2))));
+    assert!(willing(letters(&replica.step(at(1), trial(3)), &node(3))));
+    let _ = replica.step(at(1), Input::Suspects { view: ViewNumber(1), suspected: true });
+    assert!(willing(letters(&replica.step(at(1), trial(2)), &node(2))));
+}
+
+#[test]
+fn section_2_a_decided_view_is_durable_before_it_is_acted_on() {
+    let mut replica = replica();
+    let next = view(2, 1, &[1, 2], 1);
+    let effects = replica.step(at(1), Input::Learnt { view: next.clone() });
+    assert!(notes(&effects).is_empty());
+    let [StorageRequest::WriteVote { write, vote: record }] = &requests(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(record.view, next);
+    // Till then nothing is voted for any more.
+    assert_eq!(
+        run(&mut replica, prepare(1, 1, &entry(1, Hash::default(), "e")))[0].1,
+        vote(1, 1, 1, Some(Refusal::StaleView))
+    );
+    let told = notes(&replica.step(at(2), Input::Durable { write: *write }));
+    assert!(matches!(&told[0], Note::ViewChanged { view } if **view == next));
+    assert!(matches!(told.last(), Some(Note::Lead { .. })), "it names this node: {told:?}");
+}
+
+#[test]
+fn section_2_d6_being_primary_is_not_durable() {
+    let mut replica = Replica::new(&setup(&node(3)), &recovered(&node(3), Some(view(1, 3, &[1, 2, 3], 0))));
+    let told = notes(&replica.tick(at(0)));
+    assert!(told.iter().all(|note| !matches!(note, Note::Lead { .. })), "{told:?}");
+    assert!(told.contains(&Note::NotServing { view: ViewNumber(1) }));
+}
+
+#[test]
+fn section_2_two_views_of_one_number_stop_the_node() {
+    let mut replica = replica();
+    let effects = replica.step(at(1), Input::Learnt { view: view(1, 2, &[1, 2, 3], 2) });
+    assert!(matches!(effects.as_slice(), [Effect::Halt(_)]));
+    assert!(replica.step(at(1), Input::Learnt { view: view(1, 3, &[1, 2, 3], 2) }).as_slice().is_empty());
+}
+
+#[test]
+fn section_11_a_letter_of_a_later_view_waits_for_it() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    assert!(run(&mut replica, prepare(2, 1, &e)).is_empty());
+    let sent = run(&mut replica, Input::Learnt { view: view(2, 3, &[1, 3], 1) });
+    assert_eq!(sent, [("3".to_owned(), vote(2, 1, 1, None))]);
+}
+
+#[test]
+fn section_11_who_is_behind_is_told_and_asks() {
+    let mut replica = replica();
+    let known = view(1, 3, &[1, 2, 3], 2);
+    let effects = replica.step(at(1), Input::Heard { from: node(4), view: ViewNumber(0) });
+    assert_eq!(letters(&effects, &node(4)), [PeerMessage::ViewIs { view: known }]);
+    let effects = replica.step(at(1), Input::Heard { from: node(2), view: ViewNumber(5) });
+    assert_eq!(letters(&effects, &node(2)), [PeerMessage::AskView]);
+}
+
+#[test]
+fn r11_another_history_under_the_same_index_refuses_to_serve() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let _ = replica.step(at(2), Input::CommitSeen { index: Index(1), hash: e.hash });
+    let effects = replica.step(at(3), Input::CommitSeen { index: Index(1), hash: Hash([3; 32]) });
+    assert!(matches!(effects.as_slice(), [Effect::Announce(_)]));
+    let refused = run(&mut replica, prepare(1, 2, &entry(2, e.hash, "f")));
+    assert_eq!(refused[0].1, vote(1, 2, 2, Some(Refusal::Storage)));
+    // D16: it joins from scratch, but only once it is set offline.
+    let effects = replica.step(at(4), Input::Learnt { view: view(2, 3, &[2, 3], 1) });
+    let [StorageRequest::WriteVote { write, .. }] = requests(&effects)[..] else { panic!("{effects:?}") };
+    assert!(notes(&replica.step(at(5), Input::Durable { write })).contains(&Note::Diverged));
+}
+
+#[test]
+fn r17_who_is_left_out_votes_no_more() {
+    let mut replica = replica();
+    let _ = run(&mut replica, Input::Learnt { view: view(2, 3, &[2, 3], 1) });
+    assert!(run(&mut replica, prepare(2, 1, &entry(1, Hash::default(), "e"))).is_empty());
+    let promise = Input::Promise { from: node(2), view: ViewNumber(2), ballot: ballot(1, 2) };
+    assert!(run(&mut replica, promise).is_empty());
+}
+
+#[test]
+fn a_witness_has_a_vote_and_no_log() {
+    let me = witness(1);
+    let mut replica = Replica::new(&setup(&me), &recovered(&me, Some(view(1, 3, &[1, 2, 3], 2))));
+    let _ = replica.tick(at(0));
+    assert!(run(&mut replica, prepare(1, 1, &entry(1, Hash::default(), "e"))).is_empty());
+    let promise = Input::Promise { from: node(2), view: ViewNumber(1), ballot: ballot(1, 2) };
+    assert_eq!(run(&mut replica, promise).len(), 1);
+    let confirm = Input::Confirm { from: node(3), view: ViewNumber(1), round: 1 };
+    assert!(matches!(run(&mut replica, confirm)[0].1, PeerMessage::Confirmed { refusal: None, .. }));
+}

@@ -1,0 +1,316 @@
+//! The clients and their gateway: calls begin, are sent to some node, follow hints, are tried again with the same key, and
+//! are given up.
+//!
+//! Copies of one request reach nodes late and twice, so that S3 and S4 are tried; many go to a node that does not lead, so
+//! that a deposed primary is asked too (S2).
+//!
+//! Not here: whether an answer is right (`checker.rs`).
+
+use super::network::happens;
+use super::node::{Request, WALL_AT_START};
+use super::plan::Plan;
+use super::story::Weight;
+use super::world::{Event, World};
+use crate::ids::{RequestId, Timestamp, Voter};
+use crate::invariant::{Checked, Rule, Violation};
+use crate::machine::Limits;
+use crate::operation::{
+    Action, Answer, ChannelName, KeyOwner, Operation, OperationError, Outcome, PAGE_MAX, Page, Query, Text, UserName,
+};
+use crate::route;
+use fastrand::Rng;
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq)]
+enum Want {
+    Write { operation: Operation, is_reuse: bool },
+    Read(Query),
+}
+
+/// One call, from its beginning till its answer or its end.
+#[derive(Clone, Debug)]
+struct Call {
+    want: Want,
+    /// Which sending of it is the last one.
+    attempt: u32,
+    is_done: bool,
+    /// When it began, if it is one of those by which the calm is measured.
+    pulse: Option<u64>,
+    /// Whom to ask next.
+    target: usize,
+}
+
+/// All clients of a run.
+#[derive(Debug)]
+pub(super) struct Clients {
+    calls: Vec<Option<Call>>,
+    channels: Vec<ChannelName>,
+    users: Vec<UserName>,
+    data: usize,
+    writes_permille: u32,
+    /// Whether no key expires in this run: only then is a key that is used again refused for certain.
+    keys_last: bool,
+    /// Ids of messages that somebody was told of.
+    known: Vec<Timestamp>,
+    /// Calls whose key has an answer.
+    answered: Vec<usize>,
+    requests: u64,
+    /// Who led, as far as the last answer told.
+    leader: usize,
+}
+
+/// How often one call is sent.
+const ATTEMPTS_MAX: u32 = 8;
+
+impl Clients {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let names = |prefix: &str, count: u32| (0..count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
+        Self {
+            calls: vec![None; plan.calls.len()],
+            channels: names("c", plan.channels + 1).iter().filter_map(|name| ChannelName::new(name).ok()).collect(),
+            users: names("u", 3).iter().filter_map(|name| UserName::new(name).ok()).collect(),
+            data: plan.data as usize,
+            writes_permille: plan.writes_permille,
+            keys_last: plan.limits.idempotency_retention_us >= Limits::default().idempotency_retention_us,
+            known: Vec::new(),
+            answered: Vec::new(),
+            requests: 0,
+            leader: 0,
+        }
+    }
+
+    /// The name of a channel that calls touch.
+    pub(super) fn channel(&self, number: u32) -> Option<ChannelName> {
+        self.channels.get(number as usize).cloned()
+    }
+
+    /// How many calls wait for an answer, or for their next try.
+    pub(super) fn open_calls(&self) -> usize {
+        self.calls.iter().flatten().filter(|call| !call.is_done).count()
+    }
+
+    /// A write that measures the calm.
+    fn pulse(&mut self, now: u64) -> Option<usize> {
+        let call = self.calls.len();
+        let action =
+            Action::Post { channel: self.channel(0)?, text: Text::new("are you there?").ok()?, create_channel: true };
+        let operation = Operation { owner: KeyOwner::new("pulse", &format!("p{call}")).ok()?, action };
+        let want = Want::Write { operation, is_reuse: false };
+        self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target: self.leader }));
+        Some(call)
+    }
+
+    /// Draws what a call wants.
+    fn draw(&self, call: usize, dice: u64) -> Option<Want> {
+        let mut rng = Rng::with_seed(dice);
+        if rng.u32(0..1_000) >= self.writes_permille {
+            return self.draw_query(&mut rng).map(Want::Read);
+        }
+        let user = self.users.get(rng.usize(0..self.users.len()))?;
+        let action = self.draw_action(&mut rng)?;
+        if self.keys_last
+            && rng.u8(0..40) == 0
+            && let Some(first) = self.answered.get(rng.usize(0..self.answered.len().max(1)))
+            && let Some(Some(Call { want: Want::Write { operation, .. }, .. })) = self.calls.get(*first)
+            && operation.action != action
+        {
+            return Some(Want::Write {
+                operation: Operation { owner: operation.owner.clone(), action },
+                is_reuse: true,
+            });
+        }
+        let owner = KeyOwner::new(user.as_str(), &format!("k{call}")).ok()?;
+        Some(Want::Write { operation: Operation { owner, action }, is_reuse: false })
+    }
+
+    fn draw_action(&self, rng: &mut Rng) -> Option<Action> {
+        let channel = self.channels.get(rng.usize(0..self.channels.len() - 1))?.clone();
+        Some(match rng.u8(0..10) {
+            0..=5 => {
+                let text = Text::new(&format!("text {}", rng.u32(..))).ok()?;
+                Action::Post { channel, text, create_channel: rng.u8(0..8) > 0 }
+            }
+            6 | 7 => Action::Star { id: self.draw_id(rng) },
+            8 => Action::Unstar { id: self.draw_id(rng) },
+            _ => Action::CreateChannel { channel },
+        })
+    }
+
+    /// Mostly a message that is there, of late more often.
+    fn draw_id(&self, rng: &mut Rng) -> Timestamp {
+        let recent = self.known.len().saturating_sub(5);
+        let from = if rng.bool() { recent } else { 0 };
+        let known = (!self.known.is_empty()).then(|| self.known[rng.usize(from..self.known.len())]);
+        known.filter(|_| rng.u8(0..10) > 0).unwrap_or(Timestamp(WALL_AT_START + rng.u64(0..1_000_000)))
+    }
+
+    fn draw_query(&self, rng: &mut Rng) -> Option<Query> {
+        let channel = self.channels.get(rng.usize(0..self.channels.len()))?.clone();
+        let user = rng.bool().then(|| self.users[rng.usize(0..self.users.len())].clone());
+        let page = Page {
+            limit: if rng.bool() { PAGE_MAX } else { rng.u32(1..5) },
+            before: (rng.u8(0..4) == 0).then(|| self.draw_id(rng)),
+            after: (rng.u8(0..4) == 0).then(|| self.draw_id(rng)),
+            ascending: rng.bool(),
+        };
+        Some(match rng.u8(0..10) {
+            0..=4 => Query::History { channel, page },
+            5 | 6 => Query::Stars { channel, user, page },
+            7 => Query::Message { id: self.draw_id(rng) },
+            8 => Query::Channels { limit: rng.u32(1..5), after: rng.bool().then_some(channel) },
+            _ => Query::Channel { channel },
+        })
+    }
+}
+
+impl World {
+    /// A call begins.
+    pub(super) fn call(&mut self, call: usize) {
+        let dice = self.plan.calls[call].dice;
+        let Some(want) = self.clients.draw(call, dice) else { return };
+        let target = self.draw_target();
+        self.clients.calls[call] = Some(Call { want, attempt: 0, is_done: false, pulse: None, target });
+        self.try_call(call);
+    }
+
+    /// A write begins by which the calm is measured.
+    pub(super) fn pulse(&mut self) {
+        if let Some(call) = self.clients.pulse(self.now) {
+            self.try_call(call);
+        }
+    }
+
+    fn draw_target(&mut self) -> usize {
+        if self.rng.u8(0..3) == 0 { self.rng.usize(0..self.clients.data) } else { self.clients.leader }
+    }
+
+    /// Sends a call, once more.
+    fn try_call(&mut self, call: usize) {
+        let Some(open) = self.clients.calls[call].as_mut() else { return };
+        open.attempt += 1;
+        let (attempt, node) = (open.attempt, open.target);
+        if self.trace.is_on() {
+            let text = format!("call {call}, attempt {attempt}, asks {}: {:?}", self.nodes[node].me.voter, open.want);
+            self.trace.say(self.now, Weight::Call, || text);
+        }
+        if !happens(&mut self.rng, self.weather.loss_ppm) {
+            let wait = 50 + self.rng.u64(0..=self.weather.delay_us);
+            self.after(wait, Event::Ask { call, attempt, node });
+        }
+        if happens(&mut self.rng, self.weather.repeat_ppm) {
+            let (wait, node) = (self.rng.u64(0..=2 * self.weather.late_us), self.draw_target());
+            self.after(wait, Event::Ask { call, attempt, node });
+        }
+        let patience = self.plan.beat_us() / 2 + self.rng.u64(0..self.plan.beat_us());
+        self.after(patience, Event::Again { call, attempt });
+    }
+
+    /// A copy of a request reaches a node.
+    pub(super) fn ask(&mut self, call: usize, attempt: u32, node: usize) {
+        let Some(open) = self.clients.calls[call].as_ref() else { return };
+        let want = open.want.clone();
+        let life = self.nodes[node].life;
+        if self.nodes[node].process.is_none() {
+            self.after(200, Event::Told { call, attempt, answer: None });
+            return;
+        }
+        self.clients.requests += 1;
+        let id = RequestId(self.clients.requests);
+        let (asked, delivery) = match want {
+            Want::Write { operation, is_reuse } => {
+                (self.checker.write_came(&operation, is_reuse), route::submit(id, operation))
+            }
+            Want::Read(query) => (self.checker.read_came(&query), route::query(id, query)),
+        };
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.requests.insert(id, Request { call: Some((call, attempt)), asked });
+        }
+        self.deliver(node, life, |_| vec![delivery]);
+    }
+
+    /// A node answers a request.
+    pub(super) fn answer(&mut self, node: usize, id: RequestId, answer: Answer) -> Checked {
+        let known = &mut self.nodes[node];
+        let request = known.process.as_mut().and_then(|process| process.requests.remove(&id));
+        let Some(request) = request else {
+            let what = format!("{} answers request {id}, which waits for nothing: {answer:?}", known.me.voter);
+            return Err(Violation::new(Rule::Unasked, what));
+        };
+        let voter = &known.me.voter;
+        self.trace.say(self.now, Weight::Call, || format!("{voter} answers call {:?}: {answer:?}", request.call));
+        self.checker.answered(&request.asked, &answer)?;
+        if let Some((call, attempt)) = request.call
+            && !happens(&mut self.rng, self.weather.loss_ppm)
+        {
+            let wait = 50 + self.rng.u64(0..=self.weather.delay_us);
+            self.after(wait, Event::Told { call, attempt, answer: Some(Box::new(answer)) });
+        }
+        Ok(())
+    }
+
+    /// An answer, or the end of a connection, reaches the client.
+    pub(super) fn told(&mut self, call: usize, attempt: u32, answer: Option<Answer>) {
+        let is_open = self.clients.calls[call].as_ref().is_some_and(|open| !open.is_done);
+        if !is_open {
+            return;
+        }
+        match answer {
+            Some(Answer::Failed(OperationError::NotPrimary { primary, .. })) => {
+                let hint =
+                    primary.and_then(|id| self.nodes.iter().position(|node| node.me.voter == Voter::Replica(id)));
+                self.clients.leader = hint.unwrap_or(self.clients.leader);
+                self.soon(call, attempt, hint);
+            }
+            Some(Answer::Failed(error)) if error.is_retryable() => self.soon(call, attempt, None),
+            Some(answer) => self.done(call, &answer),
+            None => self.soon(call, attempt, None),
+        }
+    }
+
+    /// The same call again, in a little while.
+    fn soon(&mut self, call: usize, attempt: u32, target: Option<usize>) {
+        let wait = self.rng.u64(100..=1_000 + self.plan.beat_us() / 8);
+        if let (Some(open), Some(target)) = (self.clients.calls[call].as_mut(), target) {
+            open.target = target;
+        }
+        self.after(wait, Event::Again { call, attempt });
+    }
+
+    fn done(&mut self, call: usize, answer: &Answer) {
+        if let Answer::Written(outcome, _) = answer {
+            if let Outcome::Message(message) = outcome {
+                self.clients.known.push(message.id);
+            }
+            self.clients.answered.push(call);
+            if let Some(began) = self.clients.calls[call].as_ref().and_then(|open| open.pulse) {
+                self.calm.written(began);
+            }
+        }
+        let Some(open) = self.clients.calls[call].as_mut() else { return };
+        open.is_done = true;
+        // A client that lost the answer asks again, much later, and anywhere.
+        if matches!(open.want, Want::Write { .. }) && self.weather.repeat_ppm > 0 && self.rng.u8(0..12) == 0 {
+            let attempt = open.attempt;
+            let (wait, node) = (self.rng.u64(0..=3 * self.plan.beat_us()), self.draw_target());
+            self.after(wait, Event::Ask { call, attempt, node });
+        }
+    }
+
+    /// The client has waited long enough: it tries again, elsewhere, or gives up.
+    pub(super) fn again(&mut self, call: usize, attempt: u32) {
+        let Some(open) = self.clients.calls[call].as_ref() else { return };
+        if open.is_done || open.attempt != attempt {
+            return;
+        }
+        let gives_up = attempt >= ATTEMPTS_MAX || (open.pulse.is_none() && self.rng.u8(0..20) == 0);
+        let hinted = open.target;
+        let target = if self.rng.bool() { hinted } else { self.draw_target() };
+        if let Some(open) = self.clients.calls[call].as_mut() {
+            open.is_done = gives_up;
+            open.target = target;
+        }
+        if !gives_up {
+            self.try_call(call);
+        }
+    }
+}

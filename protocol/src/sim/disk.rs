@@ -1,0 +1,239 @@
+//! A disk that forgets what was not flushed: the engine of the simulator and of the tests.
+//!
+//! It keeps the current tables, and how to undo each batch that is not flushed yet. A crash undoes a random number of the
+//! last ones: batches are whole and in order, as those of an engine with one journal are.
+//!
+//! Not here: bytes that rot, which the records' checksums find, and a disk that is copied or rolled back (section 1).
+
+use crate::storage::StorageError;
+use crate::storage::kv::{Direction, KeyRange, Kv, Table, Visit, WriteBatch};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+
+type Bytes = Arc<[u8]>;
+type Pairs = BTreeMap<Bytes, Bytes>;
+
+/// A disk in memory. A handle: clones are the same disk, which survives the `Storage` that ran on it.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Rc<RefCell<Disk>>);
+
+/// What was there before a batch.
+#[derive(Debug)]
+enum Undo {
+    Pair(Table, Bytes, Option<Bytes>),
+    Table(Table, Rc<Pairs>),
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    meta: Rc<Pairs>,
+    log: Rc<Pairs>,
+    store: Rc<Pairs>,
+    pinned: Option<Rc<Pairs>>,
+    /// One element a batch that is not flushed, oldest first.
+    undo: Vec<Vec<Undo>>,
+    store_bytes: usize,
+    fault: Option<Fault>,
+    failed: bool,
+    writes: u64,
+    flushes: u64,
+}
+
+/// What goes wrong next. The disk fails from then on, until it crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The next batch is refused: no space, a device error.
+    Write,
+    /// The next flush fails: none, some or all of what it should cover is durable.
+    Flush,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Power loss, or `kill -9`: what was flushed stays, and of the batches after it a random number from the front.
+    pub fn crash(&self, rng: &mut fastrand::Rng) {
+        let unflushed = self.unflushed();
+        self.crash_keeping(rng.usize(0..=unflushed));
+    }
+
+    /// A crash after which so many of the batches that were not flushed are there.
+    pub fn crash_keeping(&self, kept: usize) {
+        let mut disk = self.0.borrow_mut();
+        while disk.undo.len() > kept {
+            let batch = disk.undo.pop().unwrap_or_default();
+            batch.into_iter().rev().for_each(|undo| disk.take_back(undo));
+        }
+        disk.undo.clear();
+        disk.pinned = None;
+        disk.fault = None;
+        disk.failed = false;
+    }
+
+    /// A new, empty disk in the place of this one.
+    pub fn wipe(&self) {
+        *self.0.borrow_mut() = Disk::default();
+    }
+
+    /// Has the next write or flush fail, and everything after it.
+    pub fn fail_next(&self, fault: Fault) {
+        self.0.borrow_mut().fault = Some(fault);
+    }
+
+    /// How many batches a crash could take back.
+    #[must_use]
+    pub fn unflushed(&self) -> usize {
+        self.0.borrow().undo.len()
+    }
+
+    /// How many batches were written and how many flushes succeeded, ever.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let disk = self.0.borrow();
+        (disk.writes, disk.flushes)
+    }
+}
+
+impl Disk {
+    fn table(&self, table: Table) -> &Rc<Pairs> {
+        match table {
+            Table::Meta => &self.meta,
+            Table::Log => &self.log,
+            Table::Store => &self.store,
+        }
+    }
+
+    fn table_mut(&mut self, table: Table) -> &mut Rc<Pairs> {
+        match table {
+            Table::Meta => &mut self.meta,
+            Table::Log => &mut self.log,
+            Table::Store => &mut self.store,
+        }
+    }
+
+    /// Sets or removes a pair; says what was there.
+    fn set(&mut self, table: Table, key: &Bytes, value: Option<Bytes>) -> Option<Bytes> {
+        let added = value.as_ref().map_or(0, |value| key.len() + value.len());
+        // Copies the table when it is pinned, once.
+        let pairs = Rc::make_mut(self.table_mut(table));
+        let old = match value {
+            Some(value) => pairs.insert(Arc::clone(key), value),
+            None => pairs.remove(key),
+        };
+        if table == Table::Store {
+            let removed = old.as_ref().map_or(0, |old| key.len() + old.len());
+            self.store_bytes = (self.store_bytes + added).saturating_sub(removed);
+        }
+        old
+    }
+
+    fn take_back(&mut self, undo: Undo) {
+        match undo {
+            Undo::Pair(table, key, old) => {
+                self.set(table, &key, old);
+            }
+            Undo::Table(table, pairs) => {
+                *self.table_mut(table) = pairs;
+                self.measure(table);
+            }
+        }
+    }
+
+    fn measure(&mut self, table: Table) {
+        if table == Table::Store {
+            self.store_bytes = self.store.iter().map(|(key, value)| key.len() + value.len()).sum();
+        }
+    }
+
+    fn refuse(&mut self, fault: Fault) -> Result<(), StorageError> {
+        if self.fault == Some(fault) {
+            self.failed = true;
+        }
+        if self.failed { Err(StorageError::Engine(format!("simulated fault: {fault:?}"))) } else { Ok(()) }
+    }
+}
+
+fn visit_range(pairs: &Pairs, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let to = range.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let mut found = pairs.range::<[u8], _>((Bound::Included(range.from.as_slice()), to));
+    loop {
+        let next = match direction {
+            Direction::Forward => found.next(),
+            Direction::Reverse => found.next_back(),
+        };
+        let Some((key, value)) = next else { return Ok(()) };
+        if visit(key, value)?.is_break() {
+            return Ok(());
+        }
+    }
+}
+
+impl Kv for SimDisk {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.0.borrow().table(table).get(key).map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
+        visit_range(self.0.borrow().table(table), range, direction, visit)
+    }
+
+    fn write(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
+        let mut disk = self.0.borrow_mut();
+        disk.refuse(Fault::Write)?;
+        let mut undo = Vec::with_capacity(batch.writes.len());
+        for (table, key, value) in batch.writes {
+            let key: Bytes = key.into();
+            let old = disk.set(table, &key, value.map(Into::into));
+            undo.push(Undo::Pair(table, key, old));
+        }
+        disk.undo.push(undo);
+        disk.writes += 1;
+        Ok(())
+    }
+
+    fn clear(&mut self, table: Table) -> Result<(), StorageError> {
+        let mut disk = self.0.borrow_mut();
+        disk.refuse(Fault::Write)?;
+        let old = std::mem::take(disk.table_mut(table));
+        disk.undo.push(vec![Undo::Table(table, old)]);
+        disk.measure(table);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        let mut disk = self.0.borrow_mut();
+        disk.refuse(Fault::Flush)?;
+        disk.undo.clear();
+        disk.flushes += 1;
+        Ok(())
+    }
+
+    fn pin(&mut self) -> Result<(), StorageError> {
+        let mut disk = self.0.borrow_mut();
+        disk.pinned = Some(Rc::clone(&disk.store));
+        Ok(())
+    }
+
+    fn scan_pinned(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), StorageError> {
+        let pinned = self.0.borrow().pinned.clone();
+        pinned.map_or(Ok(()), |pairs| visit_range(&pairs, range, Direction::Forward, visit))
+    }
+
+    fn unpin(&mut self) {
+        self.0.borrow_mut().pinned = None;
+    }
+
+    fn store_bytes(&self) -> u64 {
+        self.0.borrow().store_bytes as u64
+    }
+}

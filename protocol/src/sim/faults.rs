@@ -1,0 +1,233 @@
+//! What goes wrong, when the plan says so: processes die, links are cut, clocks jump, disks fail and are lost.
+//!
+//! A disk is lost (`wipe`) only where the promises allow it. S1 holds while one replica of the last view keeps its disk,
+//! and a lost disk is a vote lost for ever, so a node is wiped when
+//!
+//! - the last view that anybody acts on does not list it. A view after that one, not learnt yet, may list it only as one
+//!   more replica, beside those of this view, whose primary proposed it, and one vote more never costs them the quorum; or
+//! - that view lists it, not as primary, and is at rest: every voter lives and acts in it, none has asked for promises in
+//!   it, and those who stay are a quorum with the primary among them.
+//!
+//! And never so that every seed would be empty: then founding anew is what birth promises (section 9).
+
+use super::network::NODES_MAX;
+use super::plan::Fault;
+use super::story::Weight;
+use super::world::{Event, World};
+use crate::ids::{Incarnation, RequestId, Voter};
+use crate::lock::{LockOwner, Mode, Resource};
+use crate::log::Entry;
+use crate::machine::Note;
+use crate::message::PeerMessage;
+use crate::route;
+use crate::sim::disk;
+use crate::view::View;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn fault(&mut self, fault: Fault) {
+        if self.calm.has_begun() {
+            return;
+        }
+        self.trace.say(self.now, Weight::Story, || format!("fault: {fault:?}"));
+        match fault {
+            Fault::Crash { node, effects, away_us, torn } => self.nodes[node].dies = Some((effects, torn, away_us)),
+            Fault::CrashPrimary { effects, away_us, torn } => {
+                if let Some(node) = self.primary() {
+                    self.nodes[node].dies = Some((effects, torn, away_us));
+                }
+            }
+            Fault::Partition { side, lasts_us } => self.partition(side, lasts_us),
+            Fault::IsolatePrimary { lasts_us } => {
+                if let Some(node) = self.primary() {
+                    self.partition(1 << node, lasts_us);
+                }
+            }
+            Fault::Cut { from, to, lasts_us } => self.cut(vec![(from, to)], lasts_us),
+            Fault::ClockStep { node, by_us } => self.nodes[node].clock_ahead += by_us,
+            Fault::SlowDisk { node, disk_us, lasts_us } => {
+                self.nodes[node].disk_us = Some(disk_us);
+                self.after(lasts_us, Event::Quicken { node });
+            }
+            Fault::SlowNode { node, turn_us, lasts_us } => {
+                self.nodes[node].turn_us = Some(turn_us);
+                self.after(lasts_us, Event::Quicken { node });
+            }
+            Fault::DiskFails { node, write, away_us } => self.fail_disk(node, write, away_us),
+            Fault::HoldLock { node, channel, lasts_us } => self.hold_lock(node, channel, lasts_us),
+            Fault::Garble { node } => self.nodes[node].garble += 1,
+            Fault::Wipe { node, away_us } => self.lose_disk(node, away_us),
+            Fault::Stop { node, grace_us, away_us } => self.stop(node, grace_us, away_us),
+        }
+    }
+
+    /// Who serves, in the latest view in which anybody does.
+    pub(super) fn primary(&self) -> Option<usize> {
+        let serving = |place: &usize| self.nodes[*place].serving();
+        (0..self.nodes.len()).filter(|place| serving(place).is_some()).max_by_key(serving)
+    }
+
+    fn partition(&mut self, side: u32, lasts_us: u64) {
+        let is_on_side = |place: usize| side >> place & 1 == 1;
+        let places = self.nodes.len().min(NODES_MAX);
+        let pairs = (0..places).flat_map(|from| (0..places).map(move |to| (from, to)));
+        self.cut(pairs.filter(|(from, to)| is_on_side(*from) != is_on_side(*to)).collect(), lasts_us);
+    }
+
+    fn cut(&mut self, ways: Vec<(usize, usize)>, lasts_us: u64) {
+        for (from, to) in &ways {
+            self.network.cut(*from, *to);
+            if self.rng.u8(0..4) == 0 {
+                self.end_watches(*from, *to);
+            }
+        }
+        self.after(lasts_us, Event::Heal(ways));
+    }
+
+    /// What this node keeps open at that one ends.
+    fn end_watches(&mut self, node: usize, target: usize) {
+        let address = &self.nodes[target].me.address;
+        let process = self.nodes[node].process.as_ref();
+        let watch = process.and_then(|process| process.watch.as_ref()).filter(|(known, _)| known == address);
+        if let Some((_, watch)) = watch {
+            let (watch, life) = (*watch, self.nodes[node].life);
+            let wait = self.rng.u64(50..=1_000);
+            self.after(wait, Event::WatchEnded { node, life, watch });
+        }
+    }
+
+    fn fail_disk(&mut self, node: usize, write: bool, away_us: u64) {
+        if self.nodes[node].process.is_some() {
+            self.nodes[node].disk.fail_next(if write { disk::Fault::Write } else { disk::Fault::Flush });
+            self.nodes[node].disk_away = Some(away_us);
+        }
+    }
+
+    /// As a read by somebody who never lets go in time.
+    fn hold_lock(&mut self, node: usize, channel: u32, lasts_us: u64) {
+        let owner = LockOwner::Read(RequestId(u64::MAX - self.now));
+        let Some(channel) = self.clients.channel(channel) else { return };
+        let locks = vec![(Resource::Store, Mode::IntentExclusive), (Resource::Channel(channel), Mode::Exclusive)];
+        let life = self.nodes[node].life;
+        self.deliver(node, life, |_| route::note(Note::Acquire { owner, locks }));
+        self.held.push((node, life, owner));
+        self.after(lasts_us, Event::LetGo { node, life, owner });
+    }
+
+    /// The entry of a vote request is not what its hash says.
+    pub(super) fn garble(&mut self, node: usize, message: &mut PeerMessage) {
+        if self.nodes[node].garble == 0 {
+            return;
+        }
+        if let PeerMessage::Prepare { entry, .. } = message {
+            self.nodes[node].garble -= 1;
+            let mut hash = entry.hash;
+            hash.0[0] ^= 1;
+            *entry = Arc::new(Entry { hash, ..Entry::clone(entry) });
+        }
+    }
+
+    /// SIGTERM: a primary hands over, then the process ends.
+    fn stop(&mut self, node: usize, grace_us: u64, away_us: u64) {
+        let life = self.nodes[node].life;
+        self.deliver(node, life, |_| route::note(Note::HandOver { to: None }));
+        self.after(grace_us, Event::Die { node, life, away_us });
+    }
+
+    /// The process dies; its disk keeps what was flushed, and what was not at random. `torn`: while it served requests.
+    pub(super) fn kill(&mut self, node: usize, torn: bool, away_us: u64) {
+        let known = &mut self.nodes[node];
+        let Some(mut process) = known.process.take() else { return };
+        known.life += 1;
+        known.dies = None;
+        known.disk_away = None;
+        if torn && !process.asks.is_empty() {
+            let count = self.rng.usize(1..=process.asks.len());
+            let asked = process.asks.drain(..count).collect();
+            known.disk.fail_next(if self.rng.bool() { disk::Fault::Write } else { disk::Fault::Flush });
+            // Whatever it says, nobody hears it.
+            let _unheard = process.storage.perform(asked);
+        }
+        known.disk.crash(&mut self.rng);
+        let voter = &known.me.voter;
+        self.trace.say(self.now, Weight::Story, || format!("{voter} dies"));
+        for request in process.requests.into_values() {
+            if let Some((call, attempt)) = request.call.filter(|_| self.rng.bool()) {
+                self.after(300, Event::Told { call, attempt, answer: None });
+            }
+        }
+        for other in 0..self.nodes.len() {
+            if self.network.is_open(node, other) && self.rng.u8(0..10) > 0 {
+                self.end_watches(other, node);
+            }
+        }
+        self.after(away_us, Event::Start { node });
+    }
+
+    /// Takes a node's disk away, where that is allowed.
+    fn lose_disk(&mut self, node: usize, away_us: u64) {
+        if !self.may_lose_disk(node) {
+            self.trace.say(self.now, Weight::Story, || "the disk stays: too much rests on it".to_owned());
+            return;
+        }
+        self.kill(node, false, away_us);
+        self.wipe(node);
+    }
+
+    /// A new, empty disk: another voter under the old name.
+    fn wipe(&mut self, node: usize) {
+        let known = &mut self.nodes[node];
+        known.disk.wipe();
+        known.mirror = super::node::Mirror::default();
+        known.me.incarnation = Incarnation(self.rng.u64(..));
+        known.left = None;
+        let voter = &known.me.voter;
+        self.trace.say(self.now, Weight::Story, || format!("{voter} loses its disk"));
+    }
+
+    fn may_lose_disk(&self, node: usize) -> bool {
+        let seeds = self.plan.seeds as usize;
+        let is_known_to_another = (0..seeds).any(|place| place != node && self.nodes[place].mirror.view().0 > 0);
+        let Some(view) = self.checker.views().last() else { return false };
+        is_known_to_another && (!view.lists(&self.nodes[node].me) || self.may_lose_listed(node, view))
+    }
+
+    fn may_lose_listed(&self, node: usize, view: &View) -> bool {
+        let me = &self.nodes[node].me.voter;
+        let is_at_rest = |voter: &Voter| {
+            self.nodes.iter().any(|known| {
+                known.me.voter == *voter
+                    && view.lists(&known.me)
+                    && known.process.is_some()
+                    && known.mirror.view() == view.number
+                    && known.mirror.vote.as_ref().is_none_or(|vote| vote.accepted.is_none())
+            })
+        };
+        let stay: BTreeSet<Voter> = view.others(me).map(|peer| peer.voter).collect();
+        let nobody_campaigned = self.nodes.iter().all(|known| known.campaigned < view.number);
+        *me != Voter::Replica(view.primary)
+            && nobody_campaigned
+            && view.voters().all(|peer| is_at_rest(&peer.voter))
+            && view.is_quorum(&stay)
+    }
+
+    /// All that the plan did is over: links are whole, locks free, processes up.
+    pub(super) fn end_faults(&mut self) {
+        self.network.heal_all();
+        self.weather = self.weather.calm();
+        for (node, life, owner) in std::mem::take(&mut self.held) {
+            self.deliver(node, life, |_| route::note(Note::Release { owner }));
+        }
+        for node in 0..self.nodes.len() {
+            let known = &mut self.nodes[node];
+            (known.turn_us, known.disk_us, known.dies, known.garble) = (None, None, None, 0);
+            if known.disk_away.is_some() {
+                // Its fault has not shown yet: it takes the process with it now.
+                self.kill(node, false, 0);
+            }
+            self.after(self.now % 1_000, Event::Start { node });
+        }
+        self.trace.say(self.now, Weight::Story, || "the faults end".to_owned());
+    }
+}

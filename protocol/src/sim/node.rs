@@ -1,0 +1,341 @@
+//! One simulated node: its disk, its process with nine machines and nine queues, and a mirror of what the disk holds.
+//!
+//! Queues are first in, first out; which one has its turn is drawn. A process dies with its queues; the disk stays, less
+//! what was not flushed.
+//!
+//! Not here: when anything happens, and what an effect does (`world.rs`).
+
+use super::checker::Asked;
+use super::disk::SimDisk;
+use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, RequestId, Timestamp, ViewNumber};
+use crate::log::Entry;
+use crate::machine::{Effects, Setup};
+use crate::node::Machines;
+use crate::route::{Delivery, Known, MachineName};
+use crate::storage::{Recovered, Storage, StorageRequest, VoteRecord};
+use fastrand::Rng;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+const MACHINES: usize = MachineName::ALL.len();
+
+/// A client's request at this process.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which call it is of; none of a late copy whose client has long gone.
+    pub call: Option<(usize, u32)>,
+    /// What was asked, and what was known then.
+    pub asked: Asked,
+}
+
+/// What one turn was.
+#[derive(Debug)]
+pub struct Turn {
+    /// Whose.
+    pub name: MachineName,
+    /// What it heard, if that was asked for; none for a tick.
+    pub input: Option<Delivery>,
+    /// What it wants done.
+    pub effects: Effects,
+}
+
+/// A living process.
+#[derive(Debug)]
+pub struct Process {
+    machines: Machines,
+    /// Its half of the disk.
+    pub storage: Storage<SimDisk>,
+    queues: [VecDeque<Delivery>; MACHINES],
+    due: [bool; MACHINES],
+    deadlines: [Option<Millis>; MACHINES],
+    /// What the disk was asked and has not served.
+    pub asks: VecDeque<StorageRequest>,
+    /// Whether the disk is at work.
+    pub disk_busy: bool,
+    /// Whether a turn is on its way.
+    pub turn_pending: bool,
+    /// For when a wake-up is set. Microseconds.
+    pub wake_at: Option<u64>,
+    /// What it puts on its letters.
+    pub known: Known,
+    /// The request that it keeps open, and which opening that was.
+    pub watch: Option<(Address, u32)>,
+    /// Requests not answered yet.
+    pub requests: BTreeMap<RequestId, Request>,
+    /// When it started. Microseconds.
+    pub born: u64,
+    /// The view in which it serves as primary.
+    pub serving: Option<ViewNumber>,
+}
+
+impl Process {
+    /// The machines over what was found on disk.
+    #[must_use]
+    pub fn new(setup: &Setup, storage: Storage<SimDisk>, recovered: &Recovered, born: u64) -> Self {
+        let machines = Machines::new(setup, recovered);
+        let deadlines = MachineName::ALL.map(|name| machines.deadline(name));
+        Self {
+            machines,
+            storage,
+            queues: std::array::from_fn(|_| VecDeque::new()),
+            due: [false; MACHINES],
+            deadlines,
+            asks: VecDeque::new(),
+            disk_busy: false,
+            turn_pending: false,
+            wake_at: None,
+            known: Known { cluster: None, view: ViewNumber(0) },
+            watch: None,
+            requests: BTreeMap::new(),
+            born,
+            serving: None,
+        }
+    }
+
+    /// Puts an input into its machine's queue.
+    pub fn queue(&mut self, delivery: Delivery) {
+        self.queues[delivery.machine() as usize].push_back(delivery);
+    }
+
+    /// Marks the machines whose deadline has come. True when there is any.
+    pub fn ring(&mut self, elapsed: Millis) -> bool {
+        let mut any = false;
+        for (place, deadline) in self.deadlines.iter().enumerate() {
+            if deadline.is_some_and(|deadline| deadline <= elapsed) {
+                self.due[place] = true;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// When the next machine wants its tick, of those that are not due already.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let waiting = self.deadlines.iter().zip(&self.due).filter(|(_, due)| !**due);
+        waiting.filter_map(|(deadline, _)| *deadline).min()
+    }
+
+    /// Whether any machine has something to do.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.due.iter().any(|due| *due) || self.queues.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// How many inputs wait in all.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+
+    /// Gives one machine, drawn among those with something to do, its turn. `is_told`: with a copy of what it heard.
+    pub fn turn(&mut self, rng: &mut Rng, now: Now, is_told: bool) -> Option<Turn> {
+        let ready = |place: &usize| self.due[*place] || !self.queues[*place].is_empty();
+        let count = (0..MACHINES).filter(ready).count();
+        if count == 0 {
+            return None;
+        }
+        let place = (0..MACHINES).filter(ready).nth(rng.usize(0..count))?;
+        let name = MachineName::ALL[place];
+        let ticks = self.due[place] && (self.queues[place].is_empty() || rng.bool());
+        let (input, effects) = if ticks {
+            self.due[place] = false;
+            (None, self.machines.tick(now, name))
+        } else {
+            let delivery = self.queues[place].pop_front()?;
+            (is_told.then(|| delivery.clone()), self.machines.step(now, delivery))
+        };
+        self.deadlines[place] = self.machines.deadline(name);
+        Some(Turn { name, input, effects })
+    }
+}
+
+/// A slot of the log, as the disk holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    index: Index,
+    hash: Hash,
+    view: ViewNumber,
+    attempt: Attempt,
+}
+
+/// What a disk holds for certain: told by what it was asked and served, so that letters can be compared with it.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    slots: VecDeque<Slot>,
+    /// The last applied entry.
+    pub applied: Index,
+    /// The vote.
+    pub vote: Option<VoteRecord>,
+}
+
+/// How many applied slots keep their attempt.
+const SLOTS_KEPT: usize = 32;
+
+impl Mirror {
+    /// What a restart found.
+    #[must_use]
+    pub fn recovered(found: &Recovered) -> Self {
+        let slot = |record: &crate::log::LogRecord| Slot {
+            index: record.entry.index,
+            hash: record.entry.hash,
+            view: record.view,
+            attempt: record.attempt,
+        };
+        Self { slots: found.tail.iter().map(slot).collect(), applied: found.committed.0, vote: found.vote.clone() }
+    }
+
+    /// The disk served this, and flushed it. Says what was applied.
+    pub fn served(&mut self, request: &StorageRequest) -> Vec<Arc<Entry>> {
+        match request {
+            StorageRequest::WriteVote { vote, .. } => self.vote = Some(vote.clone()),
+            StorageRequest::WriteLog { record, .. } => {
+                self.cut(record.entry.index.before());
+                let (index, hash) = (record.entry.index, record.entry.hash);
+                self.slots.push_back(Slot { index, hash, view: record.view, attempt: record.attempt });
+            }
+            StorageRequest::Apply { entry } => {
+                self.applied = entry.index;
+                return vec![entry.clone()];
+            }
+            StorageRequest::DropTail => self.cut(self.applied),
+            StorageRequest::InstallBegin => *self = Self { vote: self.vote.take(), ..Self::default() },
+            StorageRequest::InstallEnd { index, .. } => self.applied = *index,
+            StorageRequest::WriteCommitted { entries, .. } => {
+                self.cut(self.applied);
+                self.applied = entries.last().map_or(self.applied, |entry| entry.index);
+                return entries.clone();
+            }
+            StorageRequest::Locate { .. }
+            | StorageRequest::Examine { .. }
+            | StorageRequest::Query { .. }
+            | StorageRequest::Pin { .. }
+            | StorageRequest::ReadChunk { .. }
+            | StorageRequest::Unpin { .. }
+            | StorageRequest::ReadLog { .. }
+            | StorageRequest::InstallChunk { .. } => {}
+        }
+        Vec::new()
+    }
+
+    fn cut(&mut self, last: Index) {
+        while self.slots.back().is_some_and(|slot| slot.index > last) {
+            self.slots.pop_back();
+        }
+        while self.slots.len() > SLOTS_KEPT && self.slots.front().is_some_and(|slot| slot.index < self.applied) {
+            self.slots.pop_front();
+        }
+    }
+
+    /// Whether the log holds this entry: what is applied was compared when it was.
+    #[must_use]
+    pub fn holds(&self, index: Index, hash: Hash) -> bool {
+        index <= self.applied || self.slots.iter().any(|slot| slot.index == index && slot.hash == hash)
+    }
+
+    /// Whether the slot bears this attempt, or a later one.
+    #[must_use]
+    pub fn voted(&self, view: ViewNumber, attempt: Attempt, index: Index) -> bool {
+        self.slots.iter().any(|slot| slot.index == index && (slot.view, slot.attempt) >= (view, attempt))
+    }
+
+    /// The last decided view on this disk.
+    #[must_use]
+    pub fn view(&self) -> ViewNumber {
+        self.vote.as_ref().map_or(ViewNumber(0), |vote| vote.view.number)
+    }
+
+    /// Whether the promise of this ballot is on disk.
+    #[must_use]
+    pub fn promised(&self, view: ViewNumber, ballot: Ballot) -> bool {
+        let promised = self.vote.as_ref().map(|vote| (vote.view.number, vote.promised));
+        promised.is_some_and(|(number, promised)| number > view || (number == view && promised >= Some(ballot)))
+    }
+
+    /// Whether the acceptance of this ballot, or of a higher one, is on disk.
+    #[must_use]
+    pub fn accepted(&self, view: ViewNumber, ballot: Ballot) -> bool {
+        let accepted =
+            self.vote.as_ref().map(|vote| (vote.view.number, vote.accepted.as_ref().map(|(ballot, _)| *ballot)));
+        accepted.is_some_and(|(number, accepted)| number > view || (number == view && accepted >= Some(ballot)))
+    }
+}
+
+/// A node, alive or not.
+#[derive(Debug)]
+pub struct Node {
+    /// Who it is.
+    pub me: Peer,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// What the disk holds.
+    pub mirror: Mirror,
+    /// Its process, when it lives.
+    pub process: Option<Box<Process>>,
+    /// Counts its processes: what belonged to an earlier one is dropped.
+    pub life: u32,
+    /// What its wall clock is ahead. Microseconds.
+    pub clock_ahead: i64,
+    /// The longest that a step waits for its turn; none for the weather's.
+    pub turn_us: Option<u64>,
+    /// The longest that the disk takes; none for the weather's.
+    pub disk_us: Option<u64>,
+    /// After how many more effects it dies, whether torn, and how long it stays away.
+    pub dies: Option<(u32, bool, u64)>,
+    /// How many of its vote requests are garbled.
+    pub garble: u32,
+    /// The last view in which it asked for promises.
+    pub campaigned: ViewNumber,
+    /// The last view after which it said that it accepted another: it votes on nothing there any more.
+    pub left: Option<ViewNumber>,
+    /// How long it stays away when its disk fails, as the plan said it will.
+    pub disk_away: Option<u64>,
+    /// It is not to live again.
+    pub gone: bool,
+}
+
+impl Node {
+    /// A node with an empty disk that has not started.
+    #[must_use]
+    pub fn new(me: Peer) -> Self {
+        Self {
+            me,
+            disk: SimDisk::new(),
+            mirror: Mirror::default(),
+            process: None,
+            life: 0,
+            clock_ahead: 0,
+            turn_us: None,
+            disk_us: None,
+            dies: None,
+            garble: 0,
+            campaigned: ViewNumber(0),
+            left: None,
+            disk_away: None,
+            gone: false,
+        }
+    }
+
+    /// Whether it holds data.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        self.me.voter.node().is_some()
+    }
+
+    /// Both clocks of its process.
+    #[must_use]
+    pub fn now(&self, run_us: u64) -> Now {
+        let born = self.process.as_ref().map_or(run_us, |process| process.born);
+        let wall = WALL_AT_START.saturating_add(run_us).saturating_add_signed(self.clock_ahead);
+        Now { elapsed: Millis((run_us - born) / 1_000), wall: Timestamp(wall) }
+    }
+
+    /// The view in which it serves as primary.
+    #[must_use]
+    pub fn serving(&self) -> Option<ViewNumber> {
+        self.process.as_ref().and_then(|process| process.serving)
+    }
+}
+
+/// What wall clocks show when a run begins.
+pub const WALL_AT_START: u64 = 1_700_000_000_000_000;

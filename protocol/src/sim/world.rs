@@ -1,0 +1,607 @@
+//! The world of one run: events in order of time, and what becomes of each effect.
+//!
+//! One seed is one run, bit for bit: events at one instant keep the order in which they were made, all randomness comes
+//! from one generator, and nothing reads a clock. Machines are stepped through `node.rs` of the crate, letters and notes
+//! find their machines through `route.rs`, as in a real node.
+//!
+//! Not here: faults (`faults.rs`), clients (`client.rs`), what is compared (`observe.rs`), how a run ends (`calm.rs`).
+
+use super::calm::Calm;
+use super::checker::Checker;
+use super::client::Clients;
+use super::network::{Fate, Network, happens};
+use super::node::{Node, Process};
+use super::plan::{Fault, Plan, Weather};
+use super::story::{Trace, Weight};
+use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, ViewNumber, Voter, WitnessName, WriteId};
+use crate::invariant::{Checked, Rule, Violation, require};
+use crate::lock::LockOwner;
+use crate::machine::{Effect, Note, Setup};
+use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
+use crate::operation::Answer;
+use crate::route;
+use crate::storage::{Storage, StorageRequest, VoteRecord};
+use crate::view::{Seat, View};
+use fastrand::Rng;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// One thing that will happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A machine of this node has its turn.
+    Turn { node: usize, life: u32 },
+    /// A machine of this node has its deadline.
+    Wake { node: usize, life: u32 },
+    /// The disk serves some of what it was asked.
+    Disk { node: usize, life: u32 },
+    /// A letter arrives. `life`: the sender's.
+    Letter { from: usize, life: u32, to: usize, envelope: Box<Envelope> },
+    /// A connection was refused or reset.
+    Unreachable { node: usize, life: u32, address: Address },
+    /// A request kept open ended.
+    WatchEnded { node: usize, life: u32, watch: u32 },
+    /// A process starts, unless it lives.
+    Start { node: usize },
+    /// The process dies, if it is still this one.
+    Die { node: usize, life: u32, away_us: u64 },
+    /// The plan's next fault.
+    Fault(Fault),
+    /// A cut or a partition ends: these ways open.
+    Heal(Vec<(usize, usize)>),
+    /// A slow disk or node is itself again.
+    Quicken { node: usize },
+    /// A lock that nobody asked for is let go.
+    LetGo { node: usize, life: u32, owner: LockOwner },
+    /// A call begins.
+    Call { call: usize },
+    /// A copy of a request reaches a node.
+    Ask { call: usize, attempt: u32, node: usize },
+    /// An answer reaches its client; none for a connection that broke.
+    Told { call: usize, attempt: u32, answer: Option<Box<Answer>> },
+    /// A client has waited long enough.
+    Again { call: usize, attempt: u32 },
+    /// A look at how the cluster comes back.
+    Look,
+}
+
+struct Scheduled {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    /// The earliest is the greatest, since the heap gives out the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+/// What a run counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Turns of machines.
+    pub turns: u64,
+    /// Letters sent.
+    pub letters: u64,
+    /// Events of all kinds.
+    pub events: u64,
+}
+
+/// A run.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) rng: Rng,
+    /// Microseconds since the run began.
+    pub(super) now: u64,
+    events: BinaryHeap<Scheduled>,
+    order: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) network: Network,
+    pub(super) weather: Weather,
+    pub(super) checker: Checker,
+    pub(super) clients: Clients,
+    pub(super) calm: Calm,
+    pub(super) trace: Trace,
+    pub(super) counts: Counts,
+    /// Locks that a fault holds.
+    pub(super) held: Vec<(usize, u32, LockOwner)>,
+    pub(super) finished: bool,
+    watches: u32,
+}
+
+/// More events than any run needs: then something goes round in circles.
+const EVENTS_MAX: u64 = 2_000_000;
+
+/// More inputs than ever wait at one node: then it tells itself the same for ever.
+const WAITING_MAX: usize = 20_000;
+
+impl World {
+    pub(super) fn new(plan: Plan, trace: Trace) -> Self {
+        let mut rng = Rng::with_seed(plan.seed ^ 0x10c4_57e9_5eed_0002);
+        let nodes = (0..plan.nodes()).map(|place| Node::new(peer(&plan, place, &mut rng))).collect();
+        let mut world = Self {
+            rng,
+            now: 0,
+            events: BinaryHeap::new(),
+            order: 0,
+            nodes,
+            network: Network::new(),
+            weather: plan.weather.clone(),
+            checker: Checker::default(),
+            clients: Clients::new(&plan),
+            calm: Calm::default(),
+            trace,
+            counts: Counts::default(),
+            held: Vec::new(),
+            finished: false,
+            watches: 0,
+            plan,
+        };
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        if self.plan.is_born {
+            self.found();
+        }
+        for node in 0..self.nodes.len() {
+            let at = self.plan.starts.get(node).copied().unwrap_or(0);
+            self.at(at, Event::Start { node });
+        }
+        for place in 0..self.plan.faults.len() {
+            let (at, fault) = self.plan.faults[place];
+            self.at(at, Event::Fault(fault));
+        }
+        for call in 0..self.plan.calls.len() {
+            self.at(self.plan.calls[call].at_us, Event::Call { call });
+        }
+        self.at(self.plan.faults_end_us, Event::Look);
+    }
+
+    /// Writes a first view onto the disks of those that it lists, as if an earlier run had ended well.
+    fn found(&mut self) {
+        let data = self.plan.data as usize;
+        let seat = |node: &Node| Seat { incarnation: node.me.incarnation, address: node.me.address.clone() };
+        let seeds = &self.nodes[..self.plan.seeds as usize];
+        let replicas = seeds.iter().filter_map(|node| Some((node.me.voter.node()?, seat(node))));
+        let room = seeds.len() - 1;
+        let witnesses = self.nodes[data..].iter().take(room).filter_map(|node| match &node.me.voter {
+            Voter::Witness(name) => Some((name.clone(), seat(node))),
+            Voter::Replica(_) => None,
+        });
+        let view = View {
+            cluster: ClusterId(u128::from(self.plan.seed) + 1),
+            number: ViewNumber(1),
+            primary: NodeId(1),
+            replicas: replicas.collect(),
+            witnesses: witnesses.collect(),
+            cause: "an earlier run".to_owned(),
+        };
+        let primary = view.replicas.keys().next_back().copied().unwrap_or(NodeId(1));
+        let view = View { primary, ..view };
+        for node in self.nodes.iter_mut().filter(|node| view.lists(&node.me)) {
+            let vote = VoteRecord { view: view.clone(), promised: None, accepted: None };
+            let request = StorageRequest::WriteVote { write: WriteId(0), vote };
+            let (voter, incarnation) = (node.me.voter.clone(), node.me.incarnation);
+            let opened = Storage::open(node.disk.clone(), voter, incarnation, &self.plan.limits);
+            let _events = opened.and_then(|(mut storage, _)| storage.perform(vec![request]));
+        }
+    }
+
+    /// Runs till the end, or till a promise is broken.
+    pub(super) fn run(&mut self) -> Checked {
+        while !self.finished {
+            let Some(Scheduled { at, event, .. }) = self.events.pop() else {
+                return Err(Violation::new(Rule::Liveness, "nothing happens any more"));
+            };
+            self.now = at;
+            self.counts.events += 1;
+            require(self.counts.events < EVENTS_MAX, Rule::Liveness, || "it goes round in circles".to_owned())?;
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Checked {
+        match event {
+            Event::Turn { node, life } => self.turn(node, life),
+            Event::Wake { node, life } => {
+                self.wake(node, life);
+                Ok(())
+            }
+            Event::Disk { node, life } => self.disk(node, life),
+            Event::Letter { from, life, to, envelope } => {
+                self.letter(from, life, to, *envelope);
+                Ok(())
+            }
+            Event::Unreachable { node, life, address } => {
+                self.deliver(node, life, |_| route::unreachable(&address));
+                Ok(())
+            }
+            Event::WatchEnded { node, life, watch } => {
+                self.watch_ended(node, life, watch);
+                Ok(())
+            }
+            Event::Start { node } => self.start(node),
+            Event::Die { node, life, away_us } => {
+                if self.lives(node, life) {
+                    self.kill(node, false, away_us);
+                }
+                Ok(())
+            }
+            Event::Fault(fault) => {
+                self.fault(fault);
+                Ok(())
+            }
+            Event::Heal(ways) => {
+                ways.into_iter().for_each(|(from, to)| self.network.heal(from, to));
+                self.trace.say(self.now, Weight::Story, || "a cut is healed".to_owned());
+                Ok(())
+            }
+            Event::Quicken { node } => {
+                self.nodes[node].turn_us = None;
+                self.nodes[node].disk_us = None;
+                Ok(())
+            }
+            Event::LetGo { node, life, owner } => {
+                self.deliver(node, life, |_| route::note(Note::Release { owner }));
+                Ok(())
+            }
+            Event::Call { call } => {
+                self.call(call);
+                Ok(())
+            }
+            Event::Ask { call, attempt, node } => {
+                self.ask(call, attempt, node);
+                Ok(())
+            }
+            Event::Told { call, attempt, answer } => {
+                self.told(call, attempt, answer.map(|answer| *answer));
+                Ok(())
+            }
+            Event::Again { call, attempt } => {
+                self.again(call, attempt);
+                Ok(())
+            }
+            Event::Look => self.look(),
+        }
+    }
+
+    /// Has something happen at an instant.
+    pub(super) fn at(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.events.push(Scheduled { at: at.max(self.now), order: self.order, event });
+    }
+
+    /// Has something happen after a while.
+    pub(super) fn after(&mut self, us: u64, event: Event) {
+        self.at(self.now + us, event);
+    }
+
+    /// Whether this very process lives.
+    pub(super) fn lives(&self, node: usize, life: u32) -> bool {
+        self.nodes[node].life == life && self.nodes[node].process.is_some()
+    }
+
+    /// Who has this address.
+    pub(super) fn place_of(&self, address: &Address) -> Option<usize> {
+        self.nodes.iter().position(|node| node.me.address == *address)
+    }
+
+    /// Starts a process over what its disk holds.
+    fn start(&mut self, node: usize) -> Checked {
+        if self.nodes[node].process.is_some() || self.nodes[node].gone {
+            return Ok(());
+        }
+        let limits = self.plan.limits.clone();
+        let known = &self.nodes[node];
+        let opened = Storage::open(known.disk.clone(), known.me.voter.clone(), known.me.incarnation, &limits);
+        let (storage, recovered) =
+            opened.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", known.me.voter)))?;
+        self.recovered(node, &recovered)?;
+        let setup = Setup {
+            me: self.nodes[node].me.clone(),
+            seeds: (0..self.plan.seeds as usize).map(|place| self.nodes[place].me.address.clone()).collect(),
+            timing: self.plan.timing.clone(),
+            limits,
+            seed: self.rng.u64(..),
+        };
+        let mut process = Process::new(&setup, storage, &recovered, self.now);
+        process.ring(Millis(0));
+        self.nodes[node].process = Some(Box::new(process));
+        self.nodes[node].dies = None;
+        let voter = &self.nodes[node].me.voter;
+        self.trace.say(self.now, Weight::Story, || {
+            format!("{voter} starts, committed {}, tail {}", recovered.committed.0, recovered.tail.len())
+        });
+        self.stir(node);
+        Ok(())
+    }
+
+    /// Sees to it that a node with something to do has its turn, and one with a deadline its wake-up.
+    pub(super) fn stir(&mut self, node: usize) {
+        let turn_us = self.nodes[node].turn_us.unwrap_or(self.weather.turn_us);
+        let life = self.nodes[node].life;
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        let (busy, born) = (process.is_busy(), process.born);
+        let needs_turn = busy && !process.turn_pending;
+        process.turn_pending |= needs_turn;
+        let wake = process.next_deadline().map(|deadline| (born + deadline.0 * 1_000).max(self.now + 1));
+        let wake = wake.filter(|at| process.wake_at.is_none_or(|set| *at < set));
+        if wake.is_some() {
+            process.wake_at = wake;
+        }
+        if needs_turn {
+            let wait = 1 + self.rng.u64(0..=turn_us);
+            self.after(wait, Event::Turn { node, life });
+        }
+        if let Some(at) = wake {
+            self.at(at, Event::Wake { node, life });
+        }
+    }
+
+    fn wake(&mut self, node: usize, life: u32) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let elapsed = self.nodes[node].now(self.now).elapsed;
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            if process.wake_at.is_some_and(|at| at <= self.now) {
+                process.wake_at = None;
+            }
+            process.ring(elapsed);
+        }
+        self.stir(node);
+    }
+
+    fn turn(&mut self, node: usize, life: u32) -> Checked {
+        if !self.lives(node, life) {
+            return Ok(());
+        }
+        let now = self.nodes[node].now(self.now);
+        let is_told = self.trace.is_full();
+        let Some(process) = self.nodes[node].process.as_mut() else { return Ok(()) };
+        process.turn_pending = false;
+        require(process.waiting() < WAITING_MAX, Rule::Liveness, || {
+            "a node tells itself the same for ever".to_owned()
+        })?;
+        if let Some(turn) = process.turn(&mut self.rng, now, is_told) {
+            self.counts.turns += 1;
+            let voter = &self.nodes[node].me.voter;
+            self.trace.say(self.now, Weight::Full, || format!("{voter} {:?} hears {:?}", turn.name, turn.input));
+            for effect in turn.effects {
+                if self.dies_now(node) {
+                    return Ok(());
+                }
+                self.perform(node, effect)?;
+            }
+        }
+        self.stir(node);
+        Ok(())
+    }
+
+    /// Counts down to a crash between two effects.
+    fn dies_now(&mut self, node: usize) -> bool {
+        match self.nodes[node].dies {
+            Some((0, torn, away_us)) => {
+                self.kill(node, torn, away_us);
+                true
+            }
+            Some((effects, torn, away_us)) => {
+                self.nodes[node].dies = Some((effects - 1, torn, away_us));
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn perform(&mut self, node: usize, effect: Effect) -> Checked {
+        match effect {
+            Effect::Send { to, message } => self.send(node, &to, message),
+            Effect::Tell(note) => {
+                self.note(node, &note)?;
+                let life = self.nodes[node].life;
+                self.deliver(node, life, |_| route::note(note));
+                Ok(())
+            }
+            Effect::Storage(request) => {
+                if let Some(process) = self.nodes[node].process.as_mut() {
+                    process.asks.push_back(request);
+                }
+                self.stir_disk(node);
+                Ok(())
+            }
+            Effect::Answer { request, answer } => self.answer(node, request, answer),
+            Effect::Watch(address) => {
+                self.watch(node, address);
+                Ok(())
+            }
+            Effect::Announce(text) => {
+                let voter = &self.nodes[node].me.voter;
+                self.trace.say(self.now, Weight::Story, || format!("{voter}: {text}"));
+                Ok(())
+            }
+            Effect::Halt(why) => {
+                Err(Violation::new(Rule::Stopped, format!("{} halts: {why}", self.nodes[node].me.voter)))
+            }
+        }
+    }
+
+    /// Puts inputs into the queues of a process, if it is still this one.
+    pub(super) fn deliver(&mut self, node: usize, life: u32, inputs: impl FnOnce(&Process) -> Vec<route::Delivery>) {
+        if !self.lives(node, life) {
+            return;
+        }
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            inputs(process).into_iter().for_each(|delivery| process.queue(delivery));
+        }
+        self.stir(node);
+    }
+
+    fn send(&mut self, node: usize, to: &Address, message: PeerMessage) -> Checked {
+        self.counts.letters += 1;
+        self.said(node, &message)?;
+        let voter = &self.nodes[node].me.voter;
+        self.trace.letter(self.now, voter, to, &message);
+        let (lane, life, me) = (message.lane(), self.nodes[node].life, self.nodes[node].me.clone());
+        let Some(process) = self.nodes[node].process.as_ref() else { return Ok(()) };
+        let (cluster, view) = (process.known.cluster, process.known.view);
+        let Some(target) = self.place_of(to) else { return Ok(()) };
+        let mut envelope = Envelope { version: PROTOCOL_VERSION, cluster, from: me, view, message };
+        if target == node {
+            self.open(node, life, envelope);
+            return Ok(());
+        }
+        self.garble(node, &mut envelope.message);
+        if self.rng.u8(..) == 0 {
+            envelope = recoded(&envelope)?;
+        }
+        let again = happens(&mut self.rng, self.weather.repeat_ppm).then(|| envelope.clone());
+        self.post((node, life, target), lane, envelope, false);
+        if let Some(copy) = again {
+            self.post((node, life, target), lane, copy, true);
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, way: (usize, u32, usize), lane: crate::message::Lane, envelope: Envelope, is_copy: bool) {
+        let (from, life, to) = way;
+        let wait = if is_copy { self.rng.u64(0..=self.weather.late_us) } else { 0 };
+        match self.network.fate(&mut self.rng, &self.weather, self.now, (from, to, lane)) {
+            Fate::Lost => {}
+            Fate::Reset => self.unreachable(from, life, to),
+            Fate::Arrives(at) => self.at(at + wait, Event::Letter { from, life, to, envelope: Box::new(envelope) }),
+        }
+    }
+
+    /// The sender hears that its connection was refused or reset, unless that answer is lost too.
+    fn unreachable(&mut self, node: usize, life: u32, target: usize) {
+        if self.network.is_open(target, node) {
+            let address = self.nodes[target].me.address.clone();
+            let wait = self.rng.u64(50..=500);
+            self.after(wait, Event::Unreachable { node, life, address });
+        }
+    }
+
+    fn letter(&mut self, from: usize, life: u32, to: usize, envelope: Envelope) {
+        if self.nodes[to].process.is_some() {
+            let life = self.nodes[to].life;
+            self.open(to, life, envelope);
+        } else if happens(&mut self.rng, self.weather.refused_ppm) {
+            self.unreachable(from, life, to);
+        }
+    }
+
+    fn open(&mut self, node: usize, life: u32, envelope: Envelope) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let known = &mut self.nodes[node];
+        let Some(process) = known.process.as_mut() else { return };
+        match route::letter(&process.known, envelope) {
+            Ok(deliveries) => deliveries.into_iter().for_each(|delivery| process.queue(delivery)),
+            Err(why) => {
+                self.trace.say(self.now, Weight::Full, || format!("{} refuses a letter: {why}", known.me.voter))
+            }
+        }
+        self.stir(node);
+    }
+
+    fn watch(&mut self, node: usize, address: Option<Address>) {
+        self.watches += 1;
+        let (watch, life) = (self.watches, self.nodes[node].life);
+        let target = address.as_ref().and_then(|address| self.place_of(address));
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.watch = address.map(|address| (address, watch));
+        }
+        let Some(target) = target else { return };
+        let is_open = self.network.is_open(node, target) && self.network.is_open(target, node);
+        if is_open && self.nodes[target].process.is_none() {
+            self.after(300, Event::WatchEnded { node, life, watch });
+        } else if !is_open && self.rng.bool() {
+            let wait = self.rng.u64(0..=self.plan.beat_us());
+            self.after(wait, Event::WatchEnded { node, life, watch });
+        }
+    }
+
+    fn watch_ended(&mut self, node: usize, life: u32, watch: u32) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        if process.watch.as_ref().is_some_and(|(_, known)| *known == watch) {
+            let Some((address, _)) = process.watch.take() else { return };
+            self.deliver(node, life, |_| route::watch_ended(&address));
+        }
+    }
+
+    pub(super) fn stir_disk(&mut self, node: usize) {
+        let (life, most) = (self.nodes[node].life, self.nodes[node].disk_us.unwrap_or(self.weather.disk_us));
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        if process.disk_busy || process.asks.is_empty() {
+            return;
+        }
+        process.disk_busy = true;
+        let wait = 20 + self.rng.u64(0..=most);
+        self.after(wait, Event::Disk { node, life });
+    }
+
+    /// The disk serves a random number of what waits, with one flush.
+    fn disk(&mut self, node: usize, life: u32) -> Checked {
+        if !self.lives(node, life) {
+            return Ok(());
+        }
+        let Some(process) = self.nodes[node].process.as_mut() else { return Ok(()) };
+        process.disk_busy = false;
+        let count = self.rng.usize(1..=process.asks.len().max(1)).min(process.asks.len());
+        let asked: Vec<_> = process.asks.drain(..count).collect();
+        let copy = asked.clone();
+        match process.storage.perform(asked) {
+            Ok(events) => {
+                self.served(node, &copy)?;
+                self.deliver(node, life, |_| events.into_iter().flat_map(route::storage).collect());
+            }
+            Err(error) => self.disk_failed(node, &error)?,
+        }
+        self.stir_disk(node);
+        Ok(())
+    }
+}
+
+/// Data nodes have ids 1 and up in their places' order, or reversed, so that a joiner may be the highest or the lowest.
+fn peer(plan: &Plan, place: usize, rng: &mut Rng) -> Peer {
+    let incarnation = Incarnation(rng.u64(..));
+    let number = u32::try_from(place).unwrap_or(0);
+    if number < plan.data {
+        let id = if plan.seed.is_multiple_of(2) { number + 1 } else { plan.data - number };
+        let address = Address::new(&format!("node-{id}"));
+        return Peer { voter: Voter::Replica(NodeId(id)), incarnation, address };
+    }
+    let name = format!("witness-{}", number - plan.data + 1);
+    Peer { voter: Voter::Witness(WitnessName::new(&name)), incarnation, address: Address::new(&name) }
+}
+
+/// A letter as it looks on the wire.
+fn recoded(envelope: &Envelope) -> Result<Envelope, Violation> {
+    let wrong = |what: &str| Violation::new(Rule::Stopped, format!("{what}: {envelope:?}"));
+    let bytes = postcard::to_stdvec(envelope).map_err(|_| wrong("a letter does not encode"))?;
+    let read: Envelope = postcard::from_bytes(&bytes).map_err(|_| wrong("a letter does not decode"))?;
+    if read == *envelope { Ok(read) } else { Err(wrong("a letter changes on the wire")) }
+}

@@ -1,0 +1,190 @@
+//! The log as a table: one sealed record an index, without gaps, from the oldest that is kept to the end.
+//!
+//! - Whatever puts a record drops all behind it in the same batch: a left-over tail never lies behind a new record.
+//! - Applied entries beyond `log_retain_entries` are dropped, a few with each that is applied, but none that a pinned
+//!   snapshot's taker will ask for.
+//!
+//! Not here: which record may replace which (`replica.rs`).
+
+use crate::ids::{Attempt, Hash, Index, ViewNumber};
+use crate::log::{Entry, LogRecord, seal, unseal};
+use crate::storage::StorageError;
+use crate::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// How many old records go with each entry that is applied: more than one, so that a log that was kept for a joining node
+/// shrinks again; few, so that no write waits for it.
+const RETIRED_PER_ENTRY_MAX: u64 = 8;
+
+/// Which slots are filled: from `first` to `end`, both included; empty when `end` is right before `first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slots {
+    first: Index,
+    end: Index,
+}
+
+fn key(index: Index) -> Vec<u8> {
+    index.0.to_be_bytes().to_vec()
+}
+
+fn damaged(index: Index, reason: impl Into<String>) -> StorageError {
+    StorageError::Damaged { place: format!("log record {index}"), reason: reason.into() }
+}
+
+fn index_of(key: &[u8]) -> Result<Index, StorageError> {
+    let bytes = key.try_into().map_err(|_| damaged(Index(0), "its key is no index"))?;
+    Ok(Index(u64::from_be_bytes(bytes)))
+}
+
+fn decode(index: Index, bytes: &[u8]) -> Result<LogRecord, StorageError> {
+    let record: LogRecord = unseal(bytes).map_err(|error| damaged(index, error.to_string()))?;
+    if record.entry.index != index {
+        return Err(damaged(index, format!("it is that of {}", record.entry.index)));
+    }
+    Ok(record)
+}
+
+/// Shows the records after `after`, in order, with their size in bytes.
+fn scan<K: Kv>(
+    kv: &K,
+    after: Index,
+    visit: &mut dyn FnMut(LogRecord, usize) -> Result<ControlFlow<()>, StorageError>,
+) -> Result<(), StorageError> {
+    let range = KeyRange { from: key(after.next()), to: None };
+    kv.scan(Table::Log, &range, Direction::Forward, &mut |key, value| {
+        visit(decode(index_of(key)?, value)?, value.len())
+    })
+}
+
+impl Slots {
+    /// An empty log, whose next record follows `applied`.
+    pub(super) fn after(applied: Index) -> Self {
+        Self { first: applied.next(), end: applied }
+    }
+
+    /// What is in the table; when that is nothing, the next record follows `applied`.
+    pub(super) fn find<K: Kv>(kv: &K, applied: Index) -> Result<Self, StorageError> {
+        let edge = |direction| {
+            let mut edge = None;
+            kv.scan(Table::Log, &KeyRange::all(), direction, &mut |key, _| {
+                edge = Some(index_of(key)?);
+                Ok(ControlFlow::Break(()))
+            })?;
+            Ok(edge)
+        };
+        Ok(match (edge(Direction::Forward)?, edge(Direction::Reverse)?) {
+            (Some(first), Some(end)) => Self { first, end },
+            (None, _) | (_, None) => Self::after(applied),
+        })
+    }
+
+    pub(super) fn first(&self) -> Index {
+        self.first
+    }
+
+    pub(super) fn end(&self) -> Index {
+        self.end
+    }
+
+    /// Whether a record may be put here: in a filled slot, or right behind the last.
+    pub(super) fn may_hold(&self, index: Index) -> bool {
+        self.first <= index && index <= self.end.next()
+    }
+
+    /// Puts a record and drops all behind it.
+    pub(super) fn put(&mut self, batch: &mut WriteBatch, record: &LogRecord) {
+        let index = record.entry.index;
+        assert!(self.may_hold(index), "the log has no gaps");
+        self.cut(batch, index);
+        batch.put(Table::Log, key(index), seal(record));
+        self.end = index;
+    }
+
+    /// Puts a record whose entry is there already, under another attempt: what lies behind it is in doubt as before, and
+    /// may be all that is left of what some client was told.
+    pub(super) fn restamp(batch: &mut WriteBatch, record: &LogRecord) {
+        batch.put(Table::Log, key(record.entry.index), seal(record));
+    }
+
+    /// Drops all behind this slot.
+    pub(super) fn cut(&mut self, batch: &mut WriteBatch, last: Index) {
+        (last.0.saturating_add(1)..=self.end.0).for_each(|index| batch.delete(Table::Log, key(Index(index))));
+        self.end = self.end.min(last.max(self.first.before()));
+    }
+
+    /// Drops a few of the records up to `last`.
+    pub(super) fn retire(&mut self, batch: &mut WriteBatch, last: Index) {
+        let last = last.0.min(self.first.0.saturating_add(RETIRED_PER_ENTRY_MAX - 1)).min(self.end.0);
+        while self.first.0 <= last {
+            batch.delete(Table::Log, key(self.first));
+            self.first = self.first.next();
+        }
+    }
+
+    /// The record in a slot, if it is filled.
+    pub(super) fn read<K: Kv>(&self, kv: &K, index: Index) -> Result<Option<LogRecord>, StorageError> {
+        kv.get(Table::Log, &key(index))?.map(|bytes| decode(index, &bytes)).transpose()
+    }
+
+    /// The chain at a slot, or right before the first; none when the log does not reach there.
+    pub(super) fn hash_at<K: Kv>(&self, kv: &K, index: Index) -> Result<Option<Hash>, StorageError> {
+        match self.read(kv, index)? {
+            Some(record) => Ok(Some(record.entry.hash)),
+            None if index.next() == self.first => Ok(self.read(kv, self.first)?.map(|record| record.entry.prev_hash)),
+            None => Ok(None),
+        }
+    }
+
+    /// All records after `after`, checked: each follows the one before it, and the first the chain at `after`.
+    pub(super) fn tail<K: Kv>(&self, kv: &K, after: Index, hash: Hash) -> Result<Vec<LogRecord>, StorageError> {
+        let mut end = (after, hash);
+        let mut records = Vec::new();
+        scan(kv, after, &mut |record, _| {
+            let entry = &record.entry;
+            if !entry.is_intact() || (entry.index.before(), entry.prev_hash) != end {
+                return Err(damaged(entry.index, format!("it does not follow {} ({})", end.0, end.1)));
+            }
+            end = (entry.index, entry.hash);
+            records.push(record);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(records)
+    }
+
+    /// Entries after `after` up to `last`, of `bytes_max` together, unless one alone is larger.
+    pub(super) fn entries<K: Kv>(
+        &self,
+        kv: &K,
+        after: Index,
+        last: Index,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Entry>>, StorageError> {
+        let mut entries = Vec::new();
+        let mut bytes = 0_usize;
+        scan(kv, after, &mut |record, size| {
+            bytes = bytes.saturating_add(size);
+            if record.entry.index > last || (bytes > bytes_max && !entries.is_empty()) {
+                return Ok(ControlFlow::Break(()));
+            }
+            entries.push(record.entry);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(entries)
+    }
+}
+
+/// The record of an entry that came committed, by synchronisation: nobody voted for it here.
+pub(super) fn committed(entry: &Arc<Entry>) -> LogRecord {
+    LogRecord {
+        entry: Arc::clone(entry),
+        view: ViewNumber::default(),
+        attempt: Attempt::default(),
+        commit_index: entry.index,
+    }
+}
+
+/// Writes records again as they are (section 9).
+pub(super) fn rewrite(batch: &mut WriteBatch, records: &[LogRecord]) {
+    records.iter().for_each(|record| batch.put(Table::Log, key(record.entry.index), seal(record)));
+}

@@ -1,0 +1,198 @@
+//! Idempotency keys: what each did first, so that its repetition is told the same and does nothing (S3, S4, R-2).
+//!
+//! A record holds what is needed to give the first answer again exactly: of a post nothing but where it is, since a message
+//! never changes and its first answer has no stars; of a star those who had starred it then.
+//!
+//! Keys grow old by the log's timestamps, and each entry drops a bounded number of them: the same ones on every replica.
+//!
+//! Not here: keys in flight, which the coordinator knows.
+
+use super::changes::{Changes, damaged};
+use super::{ChannelRecord, MessageRecord, keys};
+use crate::ids::{Index, Timestamp};
+use crate::operation::LoggedOperation;
+use crate::operation::{Action, ChannelName, KeyOwner, Message, Operation, OperationError, Outcome, UserName};
+use crate::storage::kv::{Direction, KeyRange, Kv, Table};
+use crate::storage::{StorageError, Verdict};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// An entry drops at most this many old keys, and two more for each of its operations, so that they never pile up.
+const DROPPED_KEYS_MIN: usize = 16;
+
+const FINGERPRINT_BYTES: usize = 16;
+
+type Fingerprint = [u8; FINGERPRINT_BYTES];
+
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeyRecord {
+    at: Timestamp,
+    index: Index,
+    first: First,
+}
+
+/// What the first request with a key did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum First {
+    /// Nothing, for ever, whatever the request was.
+    Aborted,
+    Posted {
+        request: Fingerprint,
+        channel: ChannelName,
+        id: Timestamp,
+    },
+    Starred {
+        request: Fingerprint,
+        channel: ChannelName,
+        id: Timestamp,
+        starred_by: Vec<UserName>,
+    },
+    Created {
+        request: Fingerprint,
+        channel: ChannelName,
+        created: bool,
+    },
+}
+
+/// What tells one request from another under the same key. A gateway may change `create_channel` between two tries.
+fn fingerprint(action: &Action) -> Fingerprint {
+    let bytes = match action {
+        Action::Post { channel, text, create_channel: _ } => postcard::to_stdvec(&(0_u8, channel, text)),
+        Action::Star { id } => postcard::to_stdvec(&(1_u8, id)),
+        Action::Unstar { id } => postcard::to_stdvec(&(2_u8, id)),
+        Action::CreateChannel { channel } => postcard::to_stdvec(&(3_u8, channel)),
+    };
+    let hash = blake3::hash(&bytes.unwrap_or_default());
+    let mut fingerprint = [0; FINGERPRINT_BYTES];
+    fingerprint.copy_from_slice(&hash.as_bytes()[..FINGERPRINT_BYTES]);
+    fingerprint
+}
+
+/// What is known of an operation's key: the first result and its entry, or that the key stands for another request.
+pub(super) fn known<K: Kv>(changes: &Changes<'_, K>, operation: &Operation) -> Result<Option<Verdict>, StorageError> {
+    let Some(record) = changes.read::<KeyRecord>(&keys::idempotency(&operation.owner))? else { return Ok(None) };
+    let known = fingerprint(&operation.action);
+    let verdict = match &record.first {
+        First::Posted { request, .. } | First::Starred { request, .. } | First::Created { request, .. }
+            if *request != known =>
+        {
+            Verdict::Failed(OperationError::KeyReused)
+        }
+        First::Aborted | First::Posted { .. } | First::Starred { .. } | First::Created { .. } => {
+            Verdict::Known(first_outcome(changes, &record.first)?, record.index)
+        }
+    };
+    Ok(Some(verdict))
+}
+
+fn first_outcome<K: Kv>(changes: &Changes<'_, K>, first: &First) -> Result<Outcome, StorageError> {
+    match first {
+        First::Aborted => Ok(Outcome::Aborted),
+        First::Posted { channel, id, .. } => first_message(changes, channel, *id, &[]),
+        First::Starred { channel, id, starred_by, .. } => first_message(changes, channel, *id, starred_by),
+        First::Created { channel, created, .. } => {
+            let key = keys::channel(channel);
+            let record: ChannelRecord =
+                changes.read(&key)?.ok_or_else(|| damaged(&key, "a key's first answer is about it, and it is gone"))?;
+            Ok(Outcome::Channel { channel: record.named(channel.clone()), created: *created })
+        }
+    }
+}
+
+fn first_message<K: Kv>(
+    changes: &Changes<'_, K>,
+    channel: &ChannelName,
+    id: Timestamp,
+    starred_by: &[UserName],
+) -> Result<Outcome, StorageError> {
+    let key = keys::message(channel, id);
+    let record: MessageRecord =
+        changes.read(&key)?.ok_or_else(|| damaged(&key, "a key's first answer is about it, and it is gone"))?;
+    Ok(Outcome::Message(record.placed(channel.clone(), id, starred_by.to_vec())))
+}
+
+/// Remembers what an operation did.
+pub(super) fn remember<K: Kv>(changes: &mut Changes<'_, K>, index: Index, logged: &LoggedOperation, outcome: &Outcome) {
+    let action = &logged.operation.action;
+    let request = fingerprint(action);
+    let first = match outcome {
+        Outcome::Aborted => First::Aborted,
+        Outcome::Channel { channel, created } => {
+            First::Created { request, channel: channel.name.clone(), created: *created }
+        }
+        Outcome::Message(Message { id, channel, starred_by, .. }) => {
+            let (channel, id) = (channel.clone(), *id);
+            match action {
+                Action::Star { .. } | Action::Unstar { .. } => {
+                    First::Starred { request, channel, id, starred_by: starred_by.clone() }
+                }
+                Action::Post { .. } | Action::CreateChannel { .. } => First::Posted { request, channel, id },
+            }
+        }
+    };
+    put(changes, &logged.operation.owner, &KeyRecord { at: logged.at, index, first });
+}
+
+/// Remembers that a key's request had no effect and never will. What a key did before is not forgotten for it.
+pub(super) fn abort<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    index: Index,
+    owner: &KeyOwner,
+    at: Timestamp,
+) -> Result<(), StorageError> {
+    if changes.get(&keys::idempotency(owner))?.is_none() {
+        put(changes, owner, &KeyRecord { at, index, first: First::Aborted });
+    }
+    Ok(())
+}
+
+fn put<K: Kv>(changes: &mut Changes<'_, K>, owner: &KeyOwner, record: &KeyRecord) {
+    changes.put(keys::age(record.at, owner), Vec::new());
+    changes.put(keys::idempotency(owner), super::changes::encode(record));
+}
+
+/// Up to where a replica has dropped keys: where the next search begins, so that it need not step over what an engine keeps
+/// of the dropped ones. Only a hint; it is as good to begin at the front.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpiryHint(Vec<u8>);
+
+impl ExpiryHint {
+    /// An older key than the hint was written: search from there again.
+    fn lower(&mut self, at: Timestamp) {
+        let from = keys::age_from(at);
+        if from < self.0 {
+            self.0 = from;
+        }
+    }
+
+    /// What an entry gives out may be older than what was dropped already: only in a log that breaks R-3.
+    pub(super) fn saw(&mut self, instants: impl Iterator<Item = Timestamp>) {
+        instants.for_each(|at| self.lower(at));
+    }
+}
+
+/// Drops the oldest keys, if older than `before`; how many at most depends on the entry alone. Goes first in an entry:
+/// it looks only at what is written.
+pub(super) fn expire<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    hint: &mut ExpiryHint,
+    before: Timestamp,
+    operations: usize,
+) -> Result<(), StorageError> {
+    let from = keys::age_from(Timestamp(0)).max(hint.0.clone());
+    let range = KeyRange { from, to: Some(keys::age_from(before)) };
+    let count_max = operations.saturating_mul(2).saturating_add(DROPPED_KEYS_MIN);
+    let mut old = Vec::new();
+    changes.kv().scan(Table::Store, &range, Direction::Forward, &mut |key, _| {
+        old.push(key.to_vec());
+        Ok(if old.len() < count_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    for key in old {
+        let owner = keys::owner_of(&key).ok_or_else(|| damaged(&key, "names no idempotency key"))?;
+        changes.delete(keys::idempotency(&owner));
+        hint.0.clone_from(&key);
+        changes.delete(key);
+    }
+    Ok(())
+}

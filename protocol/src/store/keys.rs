@@ -1,0 +1,187 @@
+//! Where everything lies in the store table: one letter for the kind, names closed by a zero byte (no name has one), and
+//! instants as eight bytes, largest first, so that the order of keys is the order of posting.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `a` | how far it is applied: [`super::State`] |
+//! | `c` channel | who created the channel, and when |
+//! | `i` id | the name of the channel in which the message is |
+//! | `k` user, key | what an idempotency key did |
+//! | `m` channel, id | the message, without stars |
+//! | `s` channel, id | who starred it; only while somebody does |
+//! | `u` channel, user, id | nothing: this user starred it |
+//! | `x` instant, user, key | nothing: the idempotency keys by age |
+//!
+//! Not here: what the values hold (`store.rs`).
+
+use crate::ids::Timestamp;
+use crate::operation::{ChannelName, IdempotencyKey, KeyOwner, Page, UserName};
+use crate::storage::kv::KeyRange;
+
+/// The key of [`super::State`].
+pub(super) const STATE: &[u8] = b"a";
+
+const ID_BYTES: usize = 8;
+
+fn compose(kind: u8, names: &[&str], id: Option<Timestamp>) -> Vec<u8> {
+    let length = 1 + names.iter().map(|name| name.len() + 1).sum::<usize>() + ID_BYTES;
+    let mut key = Vec::with_capacity(length);
+    key.push(kind);
+    for name in names {
+        key.extend_from_slice(name.as_bytes());
+        key.push(0);
+    }
+    if let Some(id) = id {
+        key.extend_from_slice(&id.0.to_be_bytes());
+    }
+    key
+}
+
+pub(super) fn channel(name: &ChannelName) -> Vec<u8> {
+    compose(b'c', &[name.as_str()], None)
+}
+
+/// The channels after this one, by name.
+pub(super) fn channels(after: Option<&ChannelName>) -> KeyRange {
+    let from = after.map_or_else(|| vec![b'c'], |name| KeyRange::after(&channel(name)).from);
+    KeyRange { from, to: Some(vec![b'c' + 1]) }
+}
+
+/// The name in a channel's key.
+pub(super) fn channel_of(key: &[u8]) -> Option<ChannelName> {
+    name_of(key.strip_prefix(b"c")?.strip_suffix(&[0])?)
+}
+
+/// The name in a located message's value.
+pub(super) fn name_of(bytes: &[u8]) -> Option<ChannelName> {
+    ChannelName::new(std::str::from_utf8(bytes).ok()?).ok()
+}
+
+pub(super) fn located(id: Timestamp) -> Vec<u8> {
+    compose(b'i', &[], Some(id))
+}
+
+pub(super) fn message(channel: &ChannelName, id: Timestamp) -> Vec<u8> {
+    compose(b'm', &[channel.as_str()], Some(id))
+}
+
+pub(super) fn messages(channel: &ChannelName, page: &Page) -> KeyRange {
+    ids(compose(b'm', &[channel.as_str()], None), page)
+}
+
+pub(super) fn stars(channel: &ChannelName, id: Timestamp) -> Vec<u8> {
+    compose(b's', &[channel.as_str()], Some(id))
+}
+
+pub(super) fn starred(channel: &ChannelName, page: &Page) -> KeyRange {
+    ids(compose(b's', &[channel.as_str()], None), page)
+}
+
+/// The stars of messages from the first to the last, both included.
+pub(super) fn starred_between(channel: &ChannelName, first: Timestamp, last: Timestamp) -> KeyRange {
+    KeyRange { from: stars(channel, first), to: Some(KeyRange::after(&stars(channel, last)).from) }
+}
+
+pub(super) fn user_star(channel: &ChannelName, user: &UserName, id: Timestamp) -> Vec<u8> {
+    compose(b'u', &[channel.as_str(), user.as_str()], Some(id))
+}
+
+pub(super) fn user_starred(channel: &ChannelName, user: &UserName, page: &Page) -> KeyRange {
+    ids(compose(b'u', &[channel.as_str(), user.as_str()], None), page)
+}
+
+/// The id at the end of a key.
+pub(super) fn id_of(key: &[u8]) -> Option<Timestamp> {
+    let at = key.len().checked_sub(ID_BYTES)?;
+    Some(Timestamp(u64::from_be_bytes(key.get(at..)?.try_into().ok()?)))
+}
+
+pub(super) fn idempotency(owner: &KeyOwner) -> Vec<u8> {
+    compose(b'k', &[owner.user.as_str(), owner.key.as_str()], None)
+}
+
+pub(super) fn age(at: Timestamp, owner: &KeyOwner) -> Vec<u8> {
+    let mut key = compose(b'x', &[], Some(at));
+    key.extend_from_slice(&compose_names(owner));
+    key
+}
+
+fn compose_names(owner: &KeyOwner) -> Vec<u8> {
+    idempotency(owner).split_off(1)
+}
+
+/// Where the idempotency keys of this instant, and younger ones, begin.
+pub(super) fn age_from(at: Timestamp) -> Vec<u8> {
+    compose(b'x', &[], Some(at))
+}
+
+/// Whose idempotency key an age key names.
+pub(super) fn owner_of(key: &[u8]) -> Option<KeyOwner> {
+    let names = key.strip_prefix(b"x")?.get(ID_BYTES..)?.strip_suffix(&[0])?;
+    let (user, name) = std::str::from_utf8(names).ok()?.split_once('\0')?;
+    Some(KeyOwner { user: UserName::new(user).ok()?, key: IdempotencyKey::new(name).ok()? })
+}
+
+/// The keys under a prefix, of ids between the page's bounds, neither included.
+fn ids(prefix: Vec<u8>, page: &Page) -> KeyRange {
+    let with = |id: u64| [prefix.as_slice(), &id.to_be_bytes()].concat();
+    let to = match page.before {
+        Some(before) => with(before.0),
+        None => [prefix.as_slice(), &[0xff; ID_BYTES + 1]].concat(),
+    };
+    let from = match page.after {
+        Some(Timestamp(u64::MAX)) => to.clone(),
+        Some(after) => with(after.0 + 1),
+        None => prefix,
+    };
+    KeyRange { from, to: Some(to) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::new(text).expect("a name")
+    }
+
+    #[test]
+    fn section_4_one_channels_keys_are_never_among_anothers() {
+        let page = Page { limit: 1, before: None, after: None, ascending: false };
+        let names = ["a", "a-", "a0", "aa", "b"];
+        for range_of in names {
+            let range = messages(&name(range_of), &page);
+            for key_of in names {
+                for id in [0, 1, u64::MAX] {
+                    let key = message(&name(key_of), Timestamp(id));
+                    let inside = range.from <= key && Some(&key) < range.to.as_ref();
+                    assert_eq!(inside, key_of == range_of, "{key_of} {id} in {range_of}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn section_4_names_come_back_out_of_keys() {
+        let owner = KeyOwner::new("ada", "k-1").expect("valid");
+        assert_eq!(owner_of(&age(Timestamp(7), &owner)), Some(owner));
+        assert_eq!(channel_of(&channel(&name("general"))), Some(name("general")));
+        assert_eq!(id_of(&message(&name("general"), Timestamp(9))), Some(Timestamp(9)));
+        for damaged in [&b"x"[..], b"c", b"", b"x12345678", b"x12345678ada\0"] {
+            assert_eq!((owner_of(damaged), channel_of(damaged)), (None, None));
+        }
+    }
+
+    #[test]
+    fn api_page_bounds_are_exclusive_and_may_be_empty() {
+        let bounds = |before: Option<u64>, after: Option<u64>| {
+            let page = Page { limit: 1, before: before.map(Timestamp), after: after.map(Timestamp), ascending: true };
+            messages(&name("a"), &page)
+        };
+        assert!(bounds(Some(0), None).to == Some(message(&name("a"), Timestamp(0))));
+        assert!(bounds(Some(5), Some(5)).is_empty());
+        assert!(bounds(Some(5), Some(4)).is_empty());
+        assert!(!bounds(Some(5), Some(3)).is_empty());
+        assert!(bounds(None, Some(u64::MAX)).is_empty());
+    }
+}

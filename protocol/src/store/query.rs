@@ -1,0 +1,177 @@
+//! What clients ask: pages of messages, stars and channels, each by one walk over the keys that the page needs.
+//!
+//! The newest hundred of a million messages cost a hundred reads, and stars are found without looking at what is unstarred.
+//!
+//! Not here: that what is read is the last committed state (`read.rs`).
+
+use super::changes::{Changes, damaged, decode};
+use super::{ChannelRecord, MessageRecord, keys};
+use crate::ids::Timestamp;
+use crate::operation::{Channel, ChannelName, Found, Message, OperationError, PAGE_MAX, Page, Query, UserName};
+use crate::storage::StorageError;
+use crate::storage::kv::{Direction, KeyRange, Kv, Table};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+type Answer = Result<Found, OperationError>;
+
+/// Answers a query from the store as it is.
+pub(crate) fn query<K: Kv>(kv: &K, query: &Query) -> Result<Answer, StorageError> {
+    let store = Changes::new(kv);
+    match query {
+        Query::History { channel, page } => within(&store, channel, || history(&store, channel, page)),
+        Query::Stars { channel, user, page } => within(&store, channel, || stars(&store, channel, user.as_ref(), page)),
+        Query::Message { id } => Ok(match find(&store, *id)? {
+            Some(message) => Ok(Found::Message(message)),
+            None => Err(OperationError::MessageNotFound { id: *id }),
+        }),
+        Query::Channels { limit, after } => channels(kv, *limit, after.as_ref()).map(Ok),
+        Query::Channel { channel } => Ok(match channel_named(&store, channel)? {
+            Some(found) => Ok(Found::Channel(found)),
+            None => Err(OperationError::ChannelNotFound { channel: channel.clone() }),
+        }),
+    }
+}
+
+/// What a query is told when there is nothing at all.
+pub(crate) fn nothing(query: &Query) -> Answer {
+    match query {
+        Query::History { channel, .. } | Query::Stars { channel, .. } | Query::Channel { channel } => {
+            Err(OperationError::ChannelNotFound { channel: channel.clone() })
+        }
+        Query::Message { id } => Err(OperationError::MessageNotFound { id: *id }),
+        Query::Channels { .. } => Ok(Found::Channels { channels: Vec::new(), has_more: false }),
+    }
+}
+
+fn within<K: Kv>(
+    store: &Changes<'_, K>,
+    channel: &ChannelName,
+    read: impl FnOnce() -> Result<Found, StorageError>,
+) -> Result<Answer, StorageError> {
+    match channel_named(store, channel)? {
+        Some(_) => read().map(Ok),
+        None => Ok(Err(OperationError::ChannelNotFound { channel: channel.clone() })),
+    }
+}
+
+/// In which channel a message is.
+pub(crate) fn locate<K: Kv>(store: &Changes<'_, K>, id: Timestamp) -> Result<Option<ChannelName>, StorageError> {
+    let key = keys::located(id);
+    let Some(name) = store.get(&key)? else { return Ok(None) };
+    keys::name_of(&name).map(Some).ok_or_else(|| damaged(&key, "holds no channel's name"))
+}
+
+pub(super) fn channel_named<K: Kv>(
+    store: &Changes<'_, K>,
+    name: &ChannelName,
+) -> Result<Option<Channel>, StorageError> {
+    Ok(store.read::<ChannelRecord>(&keys::channel(name))?.map(|record| record.named(name.clone())))
+}
+
+/// A message with its stars.
+pub(super) fn find<K: Kv>(store: &Changes<'_, K>, id: Timestamp) -> Result<Option<Message>, StorageError> {
+    match locate(store, id)? {
+        Some(channel) => message_in(store, &channel, id).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn message_in<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, id: Timestamp) -> Result<Message, StorageError> {
+    let starred_by = store.read(&keys::stars(channel, id))?.unwrap_or_default();
+    message_with(store, channel, id, starred_by)
+}
+
+fn message_with<K: Kv>(
+    store: &Changes<'_, K>,
+    channel: &ChannelName,
+    id: Timestamp,
+    starred_by: Vec<UserName>,
+) -> Result<Message, StorageError> {
+    let key = keys::message(channel, id);
+    let record: MessageRecord = store.read(&key)?.ok_or_else(|| damaged(&key, "an index names it, and it is gone"))?;
+    Ok(record.placed(channel.clone(), id, starred_by))
+}
+
+/// One page of a range: the pairs, and whether there are more.
+fn page_of<K: Kv, T>(
+    kv: &K,
+    range: &KeyRange,
+    (limit, direction): (u32, Direction),
+    mut read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
+) -> Result<(Vec<T>, bool), StorageError> {
+    let limit = limit.clamp(1, PAGE_MAX) as usize;
+    let mut found = Vec::new();
+    let mut has_more = false;
+    kv.scan(Table::Store, range, direction, &mut |key, value| {
+        if found.len() == limit {
+            has_more = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        found.push(read(key, value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((found, has_more))
+}
+
+fn extent(page: &Page) -> (u32, Direction) {
+    (page.limit, if page.ascending { Direction::Forward } else { Direction::Reverse })
+}
+
+fn id_of(key: &[u8]) -> Result<Timestamp, StorageError> {
+    keys::id_of(key).ok_or_else(|| damaged(key, "ends with no id"))
+}
+
+fn history<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, page: &Page) -> Result<Found, StorageError> {
+    let range = keys::messages(channel, page);
+    let (mut messages, has_more) = page_of(store.kv(), &range, extent(page), |key, value| {
+        let record: MessageRecord = decode(key, value)?;
+        Ok(record.placed(channel.clone(), id_of(key)?, Vec::new()))
+    })?;
+    let mut starred = stars_of(store.kv(), channel, &messages)?;
+    for message in &mut messages {
+        message.starred_by = starred.remove(&message.id).unwrap_or_default();
+    }
+    Ok(Found::Messages { messages, has_more })
+}
+
+/// The stars of a page: one walk over the starred ones among them.
+fn stars_of<K: Kv>(
+    kv: &K,
+    channel: &ChannelName,
+    messages: &[Message],
+) -> Result<BTreeMap<Timestamp, Vec<UserName>>, StorageError> {
+    let mut starred = BTreeMap::new();
+    let ids = || messages.iter().map(|message| message.id);
+    let (Some(first), Some(last)) = (ids().min(), ids().max()) else { return Ok(starred) };
+    let range = keys::starred_between(channel, first, last);
+    kv.scan(Table::Store, &range, Direction::Forward, &mut |key, value| {
+        starred.insert(id_of(key)?, decode(key, value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(starred)
+}
+
+fn stars<K: Kv>(
+    store: &Changes<'_, K>,
+    channel: &ChannelName,
+    user: Option<&UserName>,
+    page: &Page,
+) -> Result<Found, StorageError> {
+    let range = match user {
+        Some(user) => keys::user_starred(channel, user, page),
+        None => keys::starred(channel, page),
+    };
+    let (ids, has_more) = page_of(store.kv(), &range, extent(page), |key, _| id_of(key))?;
+    let messages = ids.into_iter().map(|id| message_in(store, channel, id)).collect::<Result<_, _>>()?;
+    Ok(Found::Messages { messages, has_more })
+}
+
+fn channels<K: Kv>(kv: &K, limit: u32, after: Option<&ChannelName>) -> Result<Found, StorageError> {
+    let range = keys::channels(after);
+    let (channels, has_more) = page_of(kv, &range, (limit, Direction::Forward), |key, value| {
+        let name = keys::channel_of(key).ok_or_else(|| damaged(key, "names no channel"))?;
+        Ok(decode::<ChannelRecord>(key, value)?.named(name))
+    })?;
+    Ok(Found::Channels { channels, has_more })
+}

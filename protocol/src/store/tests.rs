@@ -1,0 +1,441 @@
+//! What operations do, what queries find, and what idempotency keys remember.
+
+use crate::ids::{Index, Timestamp};
+use crate::log::Batch;
+use crate::operation::{
+    Action, Channel, Found, LoggedOperation, Message, Operation, OperationError, Outcome, Page, Query, Text, UserName,
+};
+use crate::sim::disk::SimDisk;
+use crate::storage::kv::Kv;
+use crate::storage::tests::{History, channel, owner, posting};
+use crate::storage::{StorageError, Verdict};
+use crate::store::{ExpiryHint, State, apply, digest, examine, locate, query, state};
+
+/// A store with a history.
+struct Bench {
+    disk: SimDisk,
+    history: History,
+    hint: ExpiryHint,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { disk: SimDisk::new(), history: History::default(), hint: ExpiryHint::default() }
+    }
+
+    fn apply_last(&mut self) -> Vec<Outcome> {
+        let entry = self.history.entries.last().expect("one").clone();
+        let before = state(&self.disk).expect("reads");
+        let applied = apply(&self.disk, &before, &entry, &mut self.hint).expect("applies");
+        self.disk.write(applied.changes).expect("writes");
+        assert_eq!(state(&self.disk), Ok(applied.state));
+        applied.outcomes
+    }
+
+    fn run(&mut self, at: u64, operations: Vec<Operation>) -> Vec<Outcome> {
+        self.run_expiring(at, 0, operations)
+    }
+
+    fn run_expiring(&mut self, at: u64, before: u64, operations: Vec<Operation>) -> Vec<Outcome> {
+        self.history.operations(at, before, operations);
+        self.apply_last()
+    }
+
+    fn ask(&self, asked: Query) -> Result<Found, OperationError> {
+        query(&self.disk, &asked).expect("reads")
+    }
+
+    fn examine(&self, operations: &[Operation]) -> Vec<Verdict> {
+        examine(&self.disk, operations).expect("reads")
+    }
+
+    fn message(&self, id: u64) -> Message {
+        match self.ask(Query::Message { id: Timestamp(id) }) {
+            Ok(Found::Message(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ids(&self, asked: Query) -> (Vec<u64>, bool) {
+        match self.ask(asked) {
+            Ok(Found::Messages { messages, has_more }) => (messages.iter().map(|m| m.id.0).collect(), has_more),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).expect("a name")
+}
+
+fn starring(by: &str, key: &str, id: u64, starred: bool) -> Operation {
+    let id = Timestamp(id);
+    let action = if starred { Action::Star { id } } else { Action::Unstar { id } };
+    Operation { owner: owner(by, key), action }
+}
+
+fn creating(by: &str, key: &str, name: &str) -> Operation {
+    Operation { owner: owner(by, key), action: Action::CreateChannel { channel: channel(name) } }
+}
+
+fn only_posting(by: &str, key: &str, to: &str, text: &str) -> Operation {
+    let text = Text::new(text).expect("a text");
+    Operation { owner: owner(by, key), action: Action::Post { channel: channel(to), text, create_channel: false } }
+}
+
+fn page(limit: u32) -> Page {
+    Page { limit, before: None, after: None, ascending: false }
+}
+
+fn history(name: &str, page: Page) -> Query {
+    Query::History { channel: channel(name), page }
+}
+
+fn posted(id: u64, by: &str, to: &str, text: &str, stars: &[&str]) -> Message {
+    Message {
+        id: Timestamp(id),
+        channel: channel(to),
+        user: user(by),
+        text: Text::new(text).expect("a text"),
+        starred_by: stars.iter().map(|name| user(name)).collect(),
+    }
+}
+
+#[test]
+fn r3_a_post_is_a_message_under_its_instant_and_creates_its_channel() {
+    let mut bench = Bench::new();
+    let outcomes = bench.run(10, vec![posting("ada", "k1", "general", "hi"), posting("bob", "k2", "general", "ho")]);
+    let first = posted(10, "ada", "general", "hi", &[]);
+    assert_eq!(
+        outcomes,
+        vec![Outcome::Message(first.clone()), Outcome::Message(posted(11, "bob", "general", "ho", &[]))]
+    );
+    assert_eq!(bench.message(10), first);
+    let expected = Channel { name: channel("general"), created_at: Timestamp(10), created_by: user("ada") };
+    assert_eq!(bench.ask(Query::Channel { channel: channel("general") }), Ok(Found::Channel(expected.clone())));
+    let outcomes = bench.run(20, vec![creating("bob", "k3", "general"), creating("bob", "k4", "other")]);
+    let other = Channel { name: channel("other"), created_at: Timestamp(21), created_by: user("bob") };
+    assert_eq!(
+        outcomes,
+        vec![
+            Outcome::Channel { channel: expected, created: false },
+            Outcome::Channel { channel: other, created: true },
+        ]
+    );
+    assert_eq!(locate(&bench.disk, Timestamp(11)), Ok(Some(channel("general"))));
+    assert_eq!(locate(&bench.disk, Timestamp(12)), Ok(None));
+}
+
+#[test]
+fn api_a_star_twice_is_one_and_names_are_sorted() {
+    let mut bench = Bench::new();
+    bench.run(10, vec![posting("ada", "k", "general", "hi")]);
+    let stars = [("eve", true), ("bob", true), ("eve", true), ("ada", true), ("bob", false), ("bob", false)];
+    let expected: [&[&str]; 6] =
+        [&["eve"], &["bob", "eve"], &["bob", "eve"], &["ada", "bob", "eve"], &["ada", "eve"], &["ada", "eve"]];
+    for (n, ((by, starred), expected)) in stars.into_iter().zip(expected).enumerate() {
+        let outcomes = bench.run(20 + n as u64, vec![starring(by, &format!("s{n}"), 10, starred)]);
+        assert_eq!(outcomes, vec![Outcome::Message(posted(10, "ada", "general", "hi", expected))]);
+    }
+    assert_eq!(bench.message(10), posted(10, "ada", "general", "hi", &["ada", "eve"]));
+    let both = vec![starring("ada", "u1", 10, false), starring("eve", "u2", 10, false)];
+    bench.run(30, both);
+    let all = Query::Stars { channel: channel("general"), user: None, page: page(9) };
+    assert_eq!(bench.ids(all), (vec![], false));
+}
+
+/// Posts 1..=n to `general` at 10, 20, ..., and as many to `other` in between.
+fn filled(n: u64) -> Bench {
+    let mut bench = Bench::new();
+    for i in 1..=n {
+        bench.run(
+            i * 10,
+            vec![
+                posting("ada", &format!("k{i}"), "general", &format!("text {i}")),
+                posting("ada", &format!("o{i}"), "other", "x"),
+            ],
+        );
+    }
+    bench
+}
+
+#[test]
+fn api_history_pages_neither_repeat_nor_skip() {
+    let bench = filled(7);
+    for limit in 1..=8 {
+        for ascending in [false, true] {
+            let mut seen: Vec<u64> = Vec::new();
+            let mut next = Page { ascending, ..page(limit) };
+            loop {
+                let (ids, has_more) = bench.ids(history("general", next));
+                assert!(ids.len() <= limit as usize);
+                seen.extend(&ids);
+                let last = ids.last().copied().map(Timestamp);
+                match ascending {
+                    true => next.after = last,
+                    false => next.before = last,
+                }
+                if !has_more {
+                    break;
+                }
+            }
+            if !ascending {
+                seen.reverse();
+            }
+            assert_eq!(seen, vec![10, 20, 30, 40, 50, 60, 70], "limit {limit}, ascending {ascending}");
+        }
+    }
+}
+
+#[test]
+fn api_before_and_after_are_exclusive_and_meet() {
+    let bench = filled(5);
+    let between = |before: u64, after: u64, ascending| {
+        let page = Page { limit: 100, before: Some(Timestamp(before)), after: Some(Timestamp(after)), ascending };
+        bench.ids(history("general", page))
+    };
+    assert_eq!(between(50, 10, false), (vec![40, 30, 20], false));
+    assert_eq!(between(50, 10, true), (vec![20, 30, 40], false));
+    assert_eq!(between(20, 10, true), (vec![], false));
+    assert_eq!(between(10, 50, true), (vec![], false));
+    assert!(!bench.ids(history("general", page(5))).1);
+    assert_eq!(bench.ids(history("general", page(4))), (vec![50, 40, 30, 20], true));
+}
+
+#[test]
+fn api_stars_are_found_by_channel_and_by_user() {
+    let mut bench = filled(9);
+    for (n, (by, id)) in [("ada", 20), ("bob", 20), ("ada", 50), ("bob", 80), ("ada", 21)].into_iter().enumerate() {
+        bench.run(200 + n as u64, vec![starring(by, &format!("s{n}"), id, true)]);
+    }
+    let stars = |by: Option<&str>, page| Query::Stars { channel: channel("general"), user: by.map(user), page };
+    assert_eq!(bench.ids(stars(None, page(9))), (vec![80, 50, 20], false));
+    assert_eq!(bench.ids(stars(None, page(2))), (vec![80, 50], true));
+    assert_eq!(bench.ids(stars(Some("ada"), page(9))), (vec![50, 20], false));
+    assert_eq!(bench.ids(stars(Some("bob"), Page { ascending: true, ..page(1) })), (vec![20], true));
+    assert_eq!(bench.ids(stars(Some("eve"), page(9))), (vec![], false));
+    let Ok(Found::Messages { messages, .. }) = bench.ask(history("general", page(9))) else { panic!("messages") };
+    let starred = messages.iter().map(|m| (m.id.0, m.starred_by.len())).filter(|(_, n)| *n > 0).collect::<Vec<_>>();
+    assert_eq!(starred, vec![(80, 1), (50, 1), (20, 2)]);
+    bench.run(300, vec![starring("ada", "u", 50, false)]);
+    assert_eq!(bench.ids(stars(Some("ada"), page(9))), (vec![20], false));
+}
+
+#[test]
+fn api_what_is_unknown_is_said_so() {
+    let bench = filled(1);
+    let missing = || OperationError::ChannelNotFound { channel: channel("nowhere") };
+    assert_eq!(bench.ask(history("nowhere", page(1))), Err(missing()));
+    let stars = Query::Stars { channel: channel("nowhere"), user: None, page: page(1) };
+    assert_eq!(bench.ask(stars), Err(missing()));
+    assert_eq!(bench.ask(Query::Channel { channel: channel("nowhere") }), Err(missing()));
+    let id = Timestamp(5);
+    assert_eq!(bench.ask(Query::Message { id }), Err(OperationError::MessageNotFound { id }));
+}
+
+#[test]
+fn api_channels_are_listed_by_name() {
+    let mut bench = Bench::new();
+    bench.run(10, ["b", "a", "a-b", "c"].map(|name| creating("ada", &format!("k-{name}"), name)).to_vec());
+    let list = |limit, after: Option<&str>| match bench.ask(Query::Channels { limit, after: after.map(channel) }) {
+        Ok(Found::Channels { channels, has_more }) => {
+            (channels.iter().map(|c| c.name.to_string()).collect::<Vec<_>>().join(" "), has_more)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(list(9, None), ("a a-b b c".into(), false));
+    assert_eq!(list(2, None), ("a a-b".into(), true));
+    assert_eq!(list(2, Some("a-b")), ("b c".into(), false));
+    assert_eq!(list(1, Some("a")), ("a-b".into(), true));
+}
+
+#[test]
+fn r2_a_known_key_gives_the_first_answer_again_exactly() {
+    let mut bench = Bench::new();
+    let post = posting("ada", "k1", "general", "hi");
+    let (star, unstar) = (starring("bob", "k2", 10, true), starring("bob", "k3", 10, false));
+    let create = creating("ada", "k4", "general");
+    let mut first = bench.run(10, vec![post.clone()]);
+    bench.run(15, vec![starring("ada", "k0", 10, true)]);
+    for (n, operation) in [star.clone(), unstar.clone(), create.clone()].into_iter().enumerate() {
+        first.extend(bench.run(20 + n as u64, vec![operation]));
+    }
+    bench.run(40, vec![starring("eve", "k9", 10, true)]);
+    let indexes = [1, 3, 4, 5].map(Index);
+    let expected: Vec<_> = first.into_iter().zip(indexes).map(|(outcome, at)| Verdict::Known(outcome, at)).collect();
+    assert_eq!(bench.examine(&[post, star, unstar, create]), expected);
+    assert_eq!(
+        expected[1],
+        Verdict::Known(Outcome::Message(posted(10, "ada", "general", "hi", &["ada", "bob"])), Index(3))
+    );
+}
+
+#[test]
+fn r2_a_key_stands_for_one_request_of_one_caller() {
+    let mut bench = Bench::new();
+    bench.run(10, vec![posting("ada", "k1", "general", "hi")]);
+    let verdicts = bench.examine(&[
+        posting("ada", "k1", "general", "other text"),
+        posting("ada", "k1", "other", "hi"),
+        starring("ada", "k1", 10, true),
+        posting("bob", "k1", "general", "hi"),
+        only_posting("ada", "k1", "general", "hi"),
+    ]);
+    let reused = Verdict::Failed(OperationError::KeyReused);
+    assert_eq!(verdicts[..3], [reused.clone(), reused.clone(), reused]);
+    assert_eq!(verdicts[3], Verdict::Valid(channel("general")));
+    assert!(matches!(verdicts[4], Verdict::Known(Outcome::Message(_), Index(1))), "{:?}", verdicts[4]);
+}
+
+#[test]
+fn r2_operations_are_judged_in_the_state_that_those_before_them_leave() {
+    let mut bench = Bench::new();
+    bench.run(10, vec![posting("ada", "k1", "general", "hi")]);
+    let missing = |name| Verdict::Failed(OperationError::ChannelNotFound { channel: channel(name) });
+    assert_eq!(
+        bench.examine(&[
+            only_posting("ada", "a", "new", "hi"),
+            creating("ada", "b", "new"),
+            only_posting("ada", "c", "new", "hi"),
+            posting("ada", "d", "newer", "hi"),
+            only_posting("ada", "e", "newer", "hi"),
+            only_posting("ada", "f", "general", "hi"),
+            starring("ada", "g", 10, true),
+            starring("ada", "h", 11, false),
+        ]),
+        vec![
+            missing("new"),
+            Verdict::Valid(channel("new")),
+            Verdict::Valid(channel("new")),
+            Verdict::Valid(channel("newer")),
+            Verdict::Valid(channel("newer")),
+            Verdict::Valid(channel("general")),
+            Verdict::Valid(channel("general")),
+            Verdict::Failed(OperationError::MessageNotFound { id: Timestamp(11) }),
+        ]
+    );
+    assert!(bench.ask(Query::Channel { channel: channel("new") }).is_err(), "examining changes nothing");
+}
+
+#[test]
+fn r9_an_aborted_key_answers_aborted_whatever_is_asked_and_never_takes_effect() {
+    let mut bench = Bench::new();
+    bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k1"), Timestamp(10))] });
+    assert_eq!(bench.apply_last(), vec![]);
+    let aborted = Verdict::Known(Outcome::Aborted, Index(1));
+    let copies = [posting("ada", "k1", "general", "hi"), creating("ada", "k1", "other")];
+    assert_eq!(bench.examine(&copies), vec![aborted.clone(), aborted]);
+    assert_eq!(bench.run(20, copies.to_vec()), vec![Outcome::Aborted, Outcome::Aborted]);
+    assert_eq!(
+        bench.ask(Query::Channels { limit: 9, after: None }),
+        Ok(Found::Channels { channels: vec![], has_more: false })
+    );
+    assert_eq!(state(&bench.disk).expect("reads").last_timestamp, Timestamp(21));
+}
+
+#[test]
+fn s3_a_key_that_comes_twice_takes_effect_once() {
+    let mut bench = Bench::new();
+    let post = posting("ada", "k1", "general", "hi");
+    let outcomes = bench.run(10, vec![post.clone(), post.clone()]);
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(bench.run(20, vec![post]), outcomes[..1]);
+    assert_eq!(bench.ids(history("general", page(9))), (vec![10], false));
+    bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k1"), Timestamp(30))] });
+    bench.apply_last();
+    assert!(matches!(
+        bench.examine(&[posting("ada", "k1", "general", "hi")])[0],
+        Verdict::Known(Outcome::Message(_), _)
+    ));
+}
+
+#[test]
+fn s5_what_cannot_be_carried_out_has_no_effect_on_any_replica() {
+    let mut bench = Bench::new();
+    bench.run(10, vec![posting("ada", "k", "general", "hi")]);
+    let hopeless = vec![starring("ada", "a", 9, true), only_posting("ada", "b", "nowhere", "hi")];
+    assert_eq!(bench.run(20, hopeless), vec![Outcome::Aborted, Outcome::Aborted]);
+    assert_eq!(bench.run(10, vec![posting("eve", "c", "new", "again")]), vec![Outcome::Aborted], "its id is taken");
+    assert_eq!(bench.message(10).user, user("ada"));
+    assert!(bench.ask(Query::Channel { channel: channel("new") }).is_err());
+}
+
+fn is_known(bench: &Bench, key: u64) -> bool {
+    let post = posting("ada", &format!("k{key}"), "general", &format!("text {key}"));
+    matches!(bench.examine(&[post])[0], Verdict::Known(..))
+}
+
+#[test]
+fn section_4_old_keys_are_dropped_by_the_logs_instants_and_a_few_at_a_time() {
+    let mut bench = Bench::new();
+    for n in 1..=40 {
+        bench.run(n * 10, vec![posting("ada", &format!("k{n}"), "general", &format!("text {n}"))]);
+    }
+    bench.run_expiring(1_000, 100, vec![]);
+    let known = |bench: &Bench| (1..=40).filter(|n| is_known(bench, *n)).collect::<Vec<_>>();
+    assert_eq!(known(&bench), (10..=40).collect::<Vec<_>>(), "those of 10 to 90 are older than 100");
+    bench.run_expiring(1_010, 500, vec![]);
+    assert_eq!(known(&bench), (26..=40).collect::<Vec<_>>(), "16 at most");
+    bench.run_expiring(1_020, 300, vec![posting("eve", "e", "general", "hi")]);
+    assert_eq!(known(&bench), (30..=40).collect::<Vec<_>>());
+    bench.run_expiring(1_030, 2_000, vec![]);
+    assert_eq!(known(&bench), vec![] as Vec<u64>);
+    assert_eq!(bench.message(10).text.as_str(), "text 1", "messages stay");
+}
+
+#[test]
+fn s5_a_restart_drops_the_same_keys() {
+    let mut fastrand = fastrand::Rng::with_seed(7);
+    let (mut steady, mut restarted) = (Bench::new(), Bench::new());
+    for n in 1..=200_u64 {
+        // Instants are not even in order here: the hint must not matter whatever the log holds.
+        let at = 10_000 + n * 10 - fastrand.u64(0..400);
+        let operations =
+            (0..fastrand.u64(0..4)).map(|i| posting("ada", &format!("k{n}-{i}"), "general", "x")).collect();
+        steady.history.operations(at, at - fastrand.u64(0..900), operations);
+        restarted.history = steady.history.clone();
+        restarted.hint = ExpiryHint::default();
+        assert_eq!(steady.apply_last(), restarted.apply_last());
+        assert_eq!(digest(&steady.disk), digest(&restarted.disk), "after entry {n}");
+    }
+}
+
+#[test]
+fn s5_a_damaged_store_is_an_error_and_not_a_panic() {
+    let mut bench = filled(2);
+    let mut batch = crate::storage::kv::WriteBatch::default();
+    let key = super::keys::message(&channel("general"), Timestamp(10));
+    batch.put(crate::storage::kv::Table::Store, key.clone(), vec![0xff]);
+    bench.disk.write(batch.clone()).expect("writes");
+    let damaged = |bench: &Bench| {
+        let found = query(&bench.disk, &Query::Message { id: Timestamp(10) });
+        matches!(found, Err(StorageError::Damaged { place, .. }) if place.contains("general"))
+    };
+    assert!(damaged(&bench));
+    batch.writes = vec![(crate::storage::kv::Table::Store, key, None)];
+    bench.disk.write(batch).expect("writes");
+    assert!(damaged(&bench));
+}
+
+#[test]
+fn section_4_views_and_aborts_move_the_state_along() {
+    let mut bench = filled(1);
+    let before = state(&bench.disk).expect("reads");
+    assert_eq!((before.index, before.last_timestamp), (Index(1), Timestamp(11)));
+    let entry = bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k"), Timestamp(99))] });
+    bench.apply_last();
+    let expected = State { index: Index(2), hash: entry.hash, last_timestamp: Timestamp(99) };
+    assert_eq!(state(&bench.disk), Ok(expected));
+}
+
+#[test]
+fn s5_equal_histories_are_equal_tables_and_others_are_not() {
+    let (a, b, c) = (filled(3), filled(3), filled(4));
+    assert_eq!(digest(&a.disk), digest(&b.disk));
+    assert_ne!(digest(&a.disk), digest(&c.disk));
+    let logged = |bench: &Bench| match &bench.history.entries[0].batch {
+        Batch::Operations { operations, .. } => operations.clone(),
+        Batch::Abort { .. } | Batch::View(_) => Vec::<LoggedOperation>::new(),
+    };
+    assert_eq!(logged(&a), logged(&b));
+}
