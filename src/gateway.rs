@@ -37,7 +37,8 @@ pub async fn run(settings: &Settings) -> Result<(), String> {
     let actor = GatewayActor::start_in_arbiter(&thread.handle(), move |_| {
         GatewayActor::new(config, Box::new(CallClient::new(&secret)), seed)
     });
-    let server = client::serve(listener, ClientApi::new(handle(actor), settings)).map_err(|error| format!("{listen}: {error}"))?;
+    let server = client::serve(listener, ClientApi::new(handle(actor), settings))
+        .map_err(|error| format!("{listen}: {error}"))?;
     let serving = server.handle();
     actix_rt::spawn(server);
     log::info!("the client port is {listen}");
