@@ -4,20 +4,7 @@
 //! Reading order: [`settings`], then what runs a process (`node`, `gateway`), then [`http`], then the commands in [`cli`].
 
 pub mod cli;
+pub mod gateway;
 pub mod http;
+pub mod node;
 pub mod settings;
-
-/// Stands in until the node is there.
-pub mod node {
-    /// Runs it.
-    pub async fn run(_: &crate::settings::Settings) -> Result<(), String> {
-        Err("not there yet".into())
-    }
-}
-/// Stands in until the gateway is there.
-pub mod gateway {
-    /// Runs it.
-    pub async fn run(_: &crate::settings::Settings) -> Result<(), String> {
-        Err("not there yet".into())
-    }
-}

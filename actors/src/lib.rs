@@ -9,7 +9,7 @@
 //! | [`election`] | election, campaign, birth | vital |
 //! | [`heartbeat`] | heartbeats | vital |
 //! | [`sync`] | synchronisation | bulk |
-//! | storage | log, store and vote on disk | a thread of its own |
+//! | [`storage`] | log, store and vote, in the [`engine`] | a thread of its own, not an actor |
 //!
 //! All five are one [`shell::Shell`] around different machines; [`hands`] carries out their effects, [`mailboxes`] says who
 //! hosts what. A gateway's witness is the same node without a log. [`gateway`] follows the cluster for the web tier.
@@ -18,6 +18,7 @@
 //! `lockstep_protocol`.
 
 pub mod election;
+pub mod engine;
 pub mod gateway;
 pub mod hands;
 pub mod heartbeat;

@@ -6,6 +6,7 @@
 //! A witness runs the same actors: the machines that it has no use for hear nothing that they act on.
 
 use crate::election::ElectionActor;
+use crate::engine::FaultPlan;
 use crate::gateway::{CallReplies, ClientCall, Leading, NodeReport};
 use crate::hands::{Hands, OnHalt, Outbox};
 use crate::heartbeat::HeartbeatActor;
@@ -63,6 +64,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// What it owns on disk.
     pub data_dir: PathBuf,
+    /// Faults that a test wants; none by default.
+    pub faults: FaultPlan,
 }
 
 /// The threads of a node's actors.
@@ -100,13 +103,14 @@ pub fn open(config: NodeConfig, on_halt: OnHalt) -> Result<Opened, StorageError>
         log::error!("{failure}");
         halt(&failure.to_string());
     };
-    let (storage, recovered) = storage::start(
+    let (storage, recovered) = storage::start_with_faults(
         &config.data_dir,
         config.voter.clone(),
         Incarnation(random()?),
         &config.limits,
         Box::new(on_events),
         Box::new(on_failure),
+        config.faults.clone(),
     )?;
     Ok(Opened { config, storage, recovered, hears_storage, on_halt })
 }

@@ -1,24 +1,138 @@
-//! Stand-in until the storage is there.
-#![allow(missing_docs)]
+//! Storage: the log and the store in the embedded engine, on a thread of their own.
+//!
+//! - The thread takes all that waits for it at once, and flushes once for all of it: the more load, the larger the groups.
+//! - What it says goes to `on_events`, in order. After an error it says so once, to `on_failure`, and serves nothing more:
+//!   a failed flush stops the node, and is never tried again in place.
+//! - When the last handle is gone, it flushes, ends, and lets the data directory go.
+//!
+//! Not an actor: a blocking call would stand in the way of everything else on an actor's thread.
+//!
+//! Not here: what is asked (`lockstep_protocol`), and what follows from a failure (the wiring ends the process).
+
+use crate::engine::{Engine, FaultPlan};
 use lockstep_protocol::ids::{Incarnation, Voter};
 use lockstep_protocol::machine::Limits;
-use lockstep_protocol::storage::{Recovered, StorageError, StorageEvent, StorageRequest};
+use lockstep_protocol::storage::kv::Kv;
+use lockstep_protocol::storage::{Recovered, Storage, StorageError, StorageEvent, StorageRequest};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Hears what the storage says, on the storage's thread: it passes it on and does not wait.
 pub type OnEvents = Box<dyn Fn(Vec<StorageEvent>) + Send>;
+
+/// Hears, once, why the storage serves no more.
 pub type OnFailure = Box<dyn Fn(StorageError) + Send>;
+
+/// The most requests in one group, so that the first of them do not wait too long for their answers.
+const GROUP_REQUESTS_MAX: usize = 256;
+
+/// A request; none is the last.
+type Call = Option<StorageRequest>;
+
+/// Asks the storage. Clones ask the same one.
 #[derive(Clone, Debug)]
-pub struct StorageHandle;
+pub struct StorageHandle {
+    calls: Sender<Call>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
 impl StorageHandle {
-    pub fn ask(&self, _: StorageRequest) {}
-    pub fn stop(self) {}
+    /// Has a request served after all that were asked before. Does nothing once the storage has ended.
+    pub fn ask(&self, request: StorageRequest) {
+        // It ended: who ended it was told, or is the one that asks.
+        let _ = self.calls.send(Some(request));
+    }
+
+    /// Waits until all that was asked is served and flushed and the data directory is let go, for all handles alike. Not
+    /// to be called on the storage's own thread.
+    pub fn stop(self) {
+        let _ = self.calls.send(None);
+        // Held while it waits, so that another handle's `stop` waits too.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            let _ = thread.join(); // A panic has aborted the process already.
+        }
+    }
 }
+
+/// Opens a node's data directory, creates it if need be, and serves it on a new thread.
+///
+/// # Errors
+/// When the directory is another voter's or in use, when it is damaged, and when the engine fails.
 pub fn start(
-    _: &Path,
-    _: Voter,
-    _: Incarnation,
-    _: &Limits,
-    _: OnEvents,
-    _: OnFailure,
+    directory: &Path,
+    voter: Voter,
+    new_incarnation: Incarnation,
+    limits: &Limits,
+    on_events: OnEvents,
+    on_failure: OnFailure,
 ) -> Result<(StorageHandle, Recovered), StorageError> {
-    Err(StorageError::Engine("not there yet".into()))
+    let faults = FaultPlan::default();
+    start_with_faults(directory, voter, new_incarnation, limits, on_events, on_failure, faults)
 }
+
+/// [`start`], with faults that a test wants.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with_faults(
+    directory: &Path,
+    voter: Voter,
+    new_incarnation: Incarnation,
+    limits: &Limits,
+    on_events: OnEvents,
+    on_failure: OnFailure,
+    faults: FaultPlan,
+) -> Result<(StorageHandle, Recovered), StorageError> {
+    let engine = Engine::open(directory, faults)?;
+    let (storage, recovered) = Storage::open(engine, voter, new_incarnation, limits)?;
+    let (calls, waiting) = channel();
+    let thread = std::thread::Builder::new()
+        .name("storage".into())
+        .spawn(move || serve(storage, &waiting, &on_events, &on_failure))
+        .map_err(|error| StorageError::Engine(format!("cannot start its thread: {error}")))?;
+    Ok((StorageHandle { calls, thread: Arc::new(Mutex::new(Some(thread))) }, recovered))
+}
+
+fn serve(mut storage: Storage<Engine>, waiting: &Receiver<Call>, on_events: &OnEvents, on_failure: &OnFailure) {
+    let outcome = serve_all(&mut storage, waiting, on_events);
+    if let Err(error) = outcome {
+        on_failure(error);
+    }
+}
+
+fn serve_all(
+    storage: &mut Storage<Engine>,
+    waiting: &Receiver<Call>,
+    on_events: &OnEvents,
+) -> Result<(), StorageError> {
+    loop {
+        let (requests, is_last) = next_group(waiting);
+        let events = storage.perform(requests)?;
+        if !events.is_empty() {
+            on_events(events);
+        }
+        if is_last {
+            return storage.kv_mut().flush();
+        }
+    }
+}
+
+/// Waits for a request, and takes what waits behind it; and says whether that was the last.
+fn next_group(waiting: &Receiver<Call>) -> (Vec<StorageRequest>, bool) {
+    let mut requests = Vec::new();
+    let first = waiting.recv().unwrap_or(None); // Nobody is left to ask.
+    for call in std::iter::once(first).chain(waiting.try_iter()) {
+        let Some(request) = call else { return (requests, true) };
+        requests.push(request);
+        if requests.len() >= GROUP_REQUESTS_MAX {
+            break;
+        }
+    }
+    (requests, false)
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@
 //! Source: Lamport, "Paxos Made Simple", 2001.
 
 mod goals;
+#[cfg(test)]
+mod tests;
 
 use crate::ids::{Address, Ballot, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};

@@ -9,6 +9,9 @@
 //!
 //! Source: Garcia-Molina, "Elections in a Distributed Computing System", 1982.
 
+#[cfg(test)]
+mod tests;
+
 use crate::ids::{Address, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effects, Machine, Note, Setup, Timing};
 use crate::message::PeerMessage;

@@ -6,6 +6,9 @@
 //!
 //! Not here: what follows from a suspicion (`election.rs`) or from silence (`coordinator.rs`).
 
+#[cfg(test)]
+mod tests;
+
 use crate::ids::{Address, Hash, Index, Millis, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
 use crate::message::PeerMessage;

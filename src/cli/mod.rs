@@ -10,6 +10,7 @@ mod people;
 mod post;
 mod process;
 mod recover;
+pub mod sim;
 mod star;
 mod stars;
 mod status;
@@ -55,6 +56,8 @@ enum Command {
     Gateway(process::Arguments),
     /// Last resort: make one stopped data node a cluster of its own
     Recover(recover::Arguments),
+    /// Run the protocol in the simulator: one seed, one run
+    Sim(sim::SimArgs),
     /// Post a message
     Post(post::Arguments),
     /// Show the messages of a channel
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Node(arguments) => process::node(&arguments),
         Command::Gateway(arguments) => process::gateway(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
+        Command::Sim(arguments) => Ok(sim::run(&arguments)),
         Command::Post(arguments) => block_on(post::run(arguments)),
         Command::History(arguments) => block_on(history::run(arguments)),
         Command::Star(arguments) => block_on(star::run(arguments)),

@@ -1,11 +1,22 @@
 //! `lockstep node` and `lockstep gateway`: settings, the logger, the pid file, and then the process itself.
 
 use super::{Failure, block_on};
+use crate::gateway::GatewayPlan;
+use crate::http::client::ClientApi;
+use crate::node::NodePlan;
 use crate::settings::{Role, Settings};
 use clap::Args;
+use lockstep_actors::NodeConfig;
+use lockstep_actors::engine::FaultPlan;
+use lockstep_actors::gateway::GatewayConfig;
+use lockstep_protocol::ids::{Address, Voter};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// For tests alone: while the file that this names exists, every flush fails.
+const FAIL_FLUSH_VARIABLE: &str = "LOCKSTEP_FAIL_FLUSH_WHILE";
 
 /// What both take.
 #[derive(Debug, Args)]
@@ -21,15 +32,52 @@ pub struct Arguments {
 /// Runs a data node until it is told to stop.
 pub fn node(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (settings, _pid_file) = begin(arguments, Role::Node)?;
-    block_on(crate::node::run(&settings)).map_err(|error| Failure::new(error.to_string()))?;
+    block_on(crate::node::run(node_plan(&settings)?)).map_err(Failure::new)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a gateway until it is told to stop.
 pub fn gateway(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (settings, _pid_file) = begin(arguments, Role::Gateway)?;
-    block_on(crate::gateway::run(&settings)).map_err(|error| Failure::new(error.to_string()))?;
+    let plan = gateway_plan(&settings)?;
+    block_on(crate::gateway::run(plan, |handle| ClientApi::new(handle, &settings))).map_err(Failure::new)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn node_plan(settings: &Settings) -> Result<NodePlan, Failure> {
+    let config = voter_config(settings, settings.node_voter(), settings.node_address(), &settings.node.data_dir);
+    Ok(NodePlan { config, listen: settings.node.listen, secret: settings.secret()?.as_str().to_owned() })
+}
+
+fn gateway_plan(settings: &Settings) -> Result<GatewayPlan, Failure> {
+    let secret = settings.secret()?.as_str().to_owned();
+    let witness = settings.witness_voter().map(|voter| NodePlan {
+        config: voter_config(settings, voter, settings.witness_address(), &settings.witness.data_dir),
+        listen: settings.witness.listen,
+        secret: secret.clone(),
+    });
+    let config = GatewayConfig {
+        data_nodes: settings.data_nodes(),
+        request_timeout: Duration::from_millis(settings.gateway.request_timeout_ms),
+        refresh: Duration::from_millis(settings.gateway.refresh_ms),
+        requests_max: settings.queue.max_ops,
+    };
+    Ok(GatewayPlan { config, name: settings.gateway.name.clone(), listen: settings.gateway.listen, secret, witness })
+}
+
+/// A witness is told of the data nodes that its gateway knows.
+fn voter_config(settings: &Settings, voter: Voter, address: Address, data_dir: &Path) -> NodeConfig {
+    let seeds = if voter.node().is_some() { settings.seeds() } else { settings.data_nodes() };
+    let fail_flush_file = std::env::var_os(FAIL_FLUSH_VARIABLE).map(PathBuf::from);
+    NodeConfig {
+        voter,
+        address,
+        seeds,
+        timing: settings.timing(),
+        limits: settings.limits(),
+        data_dir: data_dir.to_owned(),
+        faults: FaultPlan { fail_flush_file },
+    }
 }
 
 fn begin(arguments: &Arguments, role: Role) -> Result<(Settings, Option<PidFile>), Failure> {

@@ -393,9 +393,7 @@ mod tests {
                 (Node::Dead, _) => std::future::ready(Err(CallFailed::Unreached)).boxed_local(),
                 (Node::Resets, _) => std::future::ready(Err(CallFailed::Lost)).boxed_local(),
                 (Node::Hangs, _) => std::future::pending().boxed_local(),
-                (Node::Serves, _) => {
-                    std::future::ready(Ok(CallReply { answer: answer(), view: None })).boxed_local()
-                }
+                (Node::Serves, _) => std::future::ready(Ok(CallReply { answer: answer(), view: None })).boxed_local(),
                 (Node::Replica, number) => {
                     let answer = Answer::Failed(failed(ViewNumber(number)));
                     std::future::ready(Ok(CallReply { answer, view: Some(view(number, 3)) })).boxed_local()
@@ -438,10 +436,8 @@ mod tests {
 
     fn write() -> ClientCall {
         use lockstep_protocol::operation::{Action, IdempotencyKey, KeyOwner, Operation, UserName};
-        let owner = KeyOwner {
-            user: UserName::new("ada").expect("a name"),
-            key: IdempotencyKey::new("k1").expect("a key"),
-        };
+        let owner =
+            KeyOwner { user: UserName::new("ada").expect("a name"), key: IdempotencyKey::new("k1").expect("a key") };
         let channel = ChannelName::new("general").expect("a name");
         ClientCall::Write(Operation { owner, action: Action::CreateChannel { channel } })
     }
@@ -487,7 +483,8 @@ mod tests {
         assert!(!gateway.ready().await);
         fake.set(1, Node::Hangs, 1);
         assert_eq!(gateway.call(write()).await, Answer::Failed(OperationError::OutcomeUnknown));
-        let known = OperationError::NotPrimary { view: ViewNumber(1), primary: Some(lockstep_protocol::ids::NodeId(1)) };
+        let known =
+            OperationError::NotPrimary { view: ViewNumber(1), primary: Some(lockstep_protocol::ids::NodeId(1)) };
         assert_eq!(gateway.call(read()).await, Answer::Failed(known));
     }
 

@@ -114,11 +114,7 @@ mod tests {
     }
 
     fn serves(number: u64, primary: u32) -> Leading {
-        Leading {
-            cluster: Some(ClusterId(9)),
-            serving: Some(ViewNumber(number)),
-            view: Some(view(number, primary)),
-        }
+        Leading { cluster: Some(ClusterId(9)), serving: Some(ViewNumber(number)), view: Some(view(number, primary)) }
     }
 
     #[test]

@@ -60,7 +60,9 @@ impl Tries {
             Outcome::Answered(answer @ (Answer::Written(..) | Answer::Read(..))) => Next::Tell(answer),
             // Never sent: certainly without effect. Another node may lead by now, so no pause.
             Outcome::Failed(CallFailed::Unreached) => Next::Again { is_trouble: true, pause_ms: 0 },
-            Outcome::Failed(CallFailed::Refused(_)) => Next::Again { is_trouble: true, pause_ms: FEW_REPLICAS_PAUSE_MS },
+            Outcome::Failed(CallFailed::Refused(_)) => {
+                Next::Again { is_trouble: true, pause_ms: FEW_REPLICAS_PAUSE_MS }
+            }
             Outcome::Failed(CallFailed::Lost) | Outcome::Deposed => {
                 self.in_doubt = self.is_write;
                 Next::Again { is_trouble: true, pause_ms: 0 }

@@ -318,6 +318,22 @@ fn r5_a_new_record_drops_the_left_over_tail_behind_it() {
 }
 
 #[test]
+fn r5_the_same_entry_under_another_attempt_keeps_what_lies_behind_it() {
+    let disk = SimDisk::new();
+    let history = posts(3);
+    let (mut storage, _) = open(&disk);
+    storage.perform(history.entries.iter().map(|entry| write_log(entry, 0)).collect()).expect("performs");
+    let again = LogRecord { view: ViewNumber(2), attempt: Attempt(1), ..record(&history.entries[1], 1) };
+    let request = StorageRequest::WriteLog { write: WriteId(9), record: again.clone() };
+    assert_eq!(storage.perform(vec![request]), Ok(vec![durable(9, Writer::Replica)]));
+    drop(storage);
+    disk.crash_keeping(0);
+    let (_, recovered) = open(&disk);
+    assert_eq!(recovered.committed.0, Index(1));
+    assert_eq!(recovered.tail, vec![again, record(&history.entries[2], 0)]);
+}
+
+#[test]
 fn r5_what_does_not_fit_is_not_written_and_never_called_durable() {
     let disk = SimDisk::new();
     let history = posts(5);

@@ -1,0 +1,277 @@
+//! at the candidate.
+
+use super::*;
+use crate::testing::{all_letters, at, node, notes, setup, view, witness};
+
+/// Node 3 in view 1 of {1, 2, 3} and w1, w2.
+fn machine() -> Campaign {
+    let mut campaign = Campaign::new(&setup(&node(3)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 2))));
+    campaign
+}
+
+const V1: ViewNumber = ViewNumber(1);
+
+fn stand(campaign: &mut Campaign) -> Effects {
+    campaign.step(at(0), Input::Campaign { view: V1, reason: "3 is silent".to_owned() })
+}
+
+fn set_offline(campaign: &mut Campaign, who: u32) -> Effects {
+    let voters = vec![node(who).voter];
+    campaign.step(at(0), Input::SetOffline { view: V1, voters, reason: format!("{who} is silent") })
+}
+
+fn trial_answer(campaign: &mut Campaign, from: &Peer, willing: bool) -> Effects {
+    let number = campaign.campaigns;
+    campaign.step(at(1), Input::TrialAnswer { from: from.clone(), view: V1, campaign: number, willing, promised: None })
+}
+
+fn promised(campaign: &mut Campaign, from: &Peer, accepted: Option<(Ballot, View)>) -> Effects {
+    let ballot = campaign.run.as_ref().expect("a campaign").ballot;
+    let answer = BallotAnswer::Yes(accepted);
+    campaign.step(at(1), Input::Promised { from: from.clone(), view: V1, ballot, answer })
+}
+
+fn accepted(campaign: &mut Campaign, from: &Peer) -> Effects {
+    let ballot = campaign.run.as_ref().expect("a campaign").ballot;
+    campaign.step(at(1), Input::Accepted { from: from.clone(), view: V1, ballot, answer: BallotAnswer::Yes(None) })
+}
+
+fn addressed(effects: &Effects) -> Vec<String> {
+    all_letters(effects).into_iter().map(|(to, _)| to).collect()
+}
+
+fn proposal(effects: &Effects) -> View {
+    let letter = |(_, message)| match message {
+        PeerMessage::Accept { proposal, .. } => Some(proposal),
+        _ => None,
+    };
+    all_letters(effects).into_iter().find_map(letter).expect("a proposal")
+}
+
+/// A primary's campaign until its own promise is durable: the promises of the others are asked for.
+fn primary_gathers(campaign: &mut Campaign, who: u32) -> Effects {
+    assert_eq!(addressed(&set_offline(campaign, who)), ["3"], "a primary asks only itself for leave");
+    let own = trial_answer(campaign, &node(3), true);
+    assert_eq!(addressed(&own), ["3"], "its own promise is durable first");
+    promised(campaign, &node(3), None)
+}
+
+#[test]
+fn r13_a_trial_that_nobody_supports_changes_nothing() {
+    let mut campaign = machine();
+    assert_eq!(addressed(&stand(&mut campaign)), ["1", "2", "3", "w1", "w2"]);
+    for from in [node(1), node(2), witness(1), witness(2)] {
+        assert!(all_letters(&trial_answer(&mut campaign, &from, false)).is_empty());
+    }
+    let effects = trial_answer(&mut campaign, &node(3), true);
+    let [Note::CampaignFailed { no_quorum, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
+    assert!(!no_quorum, "they answered: they only trust the primary");
+}
+
+#[test]
+fn r13_the_own_answer_to_the_trial_is_awaited_so_that_no_ballot_is_used_twice() {
+    let mut campaign = machine();
+    let _ = stand(&mut campaign);
+    for from in [node(1), witness(1), witness(2)] {
+        assert!(trial_answer(&mut campaign, &from, true).as_slice().is_empty());
+    }
+    let before_the_restart = Ballot { round: 8, node: NodeId(3) };
+    let answer =
+        Input::TrialAnswer { from: node(3), view: V1, campaign: 1, willing: true, promised: Some(before_the_restart) };
+    let effects = campaign.step(at(1), answer);
+    let ballot = Ballot { round: 9, node: NodeId(3) };
+    assert_eq!(all_letters(&effects), [("3".to_owned(), PeerMessage::Promise { view: V1, ballot })]);
+}
+
+#[test]
+fn r13_who_is_alive_is_not_left_out() {
+    let mut campaign = machine();
+    let effects = primary_gathers(&mut campaign, 1);
+    assert_eq!(addressed(&effects), ["1", "2", "w1", "w2"]);
+    for from in [witness(1), witness(2)] {
+        assert!(promised(&mut campaign, &from, None).as_slice().is_empty(), "a quorum is not all");
+    }
+    let next = proposal(&promised(&mut campaign, &node(2), None));
+    assert_eq!(next.replicas.keys().map(|id| id.0).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(next.number, ViewNumber(2));
+    assert_eq!(next.witnesses.len(), 1, "section 3: at most one witness less than replicas");
+}
+
+#[test]
+fn r13_after_gather_timeout_a_quorum_is_enough() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    let _ = promised(&mut campaign, &witness(1), None);
+    let _ = promised(&mut campaign, &witness(2), None);
+    let next = proposal(&campaign.tick(at(1 + setup(&node(3)).timing.gather_timeout_ms)));
+    assert_eq!(next.replicas.keys().map(|id| id.0).collect::<Vec<_>>(), [3], "2 was silent");
+    assert!(next.cause.contains("node 2"), "{}", next.cause);
+}
+
+#[test]
+fn r13_an_unreachable_voter_is_not_waited_for() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    let _ = promised(&mut campaign, &witness(1), None);
+    let _ = promised(&mut campaign, &node(2), None);
+    let _ = proposal(&campaign.step(at(1), Input::Unreachable { address: witness(2).address }));
+}
+
+#[test]
+fn r14_the_accepted_view_of_the_highest_ballot_is_proposed() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    let ballot = |round| Ballot { round, node: NodeId(2) };
+    let (old, newer) = (view(2, 2, &[1, 2], 0), view(2, 2, &[2, 3], 1));
+    let _ = promised(&mut campaign, &witness(1), Some((ballot(4), newer.clone())));
+    let _ = promised(&mut campaign, &witness(2), Some((ballot(3), old)));
+    assert_eq!(proposal(&promised(&mut campaign, &node(2), None)), newer);
+}
+
+#[test]
+fn r14_d10_it_accepts_itself_durably_before_it_asks_the_others() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    for from in [witness(1), witness(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    assert_eq!(addressed(&promised(&mut campaign, &node(2), None)), ["3"]);
+    assert_eq!(addressed(&accepted(&mut campaign, &node(3))), ["1", "2", "w1", "w2"]);
+    assert!(notes(&accepted(&mut campaign, &witness(1))).is_empty());
+    let effects = accepted(&mut campaign, &witness(2));
+    assert!(matches!(&notes(&effects)[..], [Note::Learnt { view }] if view.number == ViewNumber(2)));
+    let victory = |(_, message): &(String, PeerMessage)| matches!(message, PeerMessage::Victory { .. });
+    assert!(all_letters(&effects).iter().all(victory));
+    assert_eq!(addressed(&effects), ["1", "2", "w1", "w2"], "who is left out hears it too");
+}
+
+#[test]
+fn r14_an_acceptance_of_another_ballot_or_stranger_counts_for_nothing() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    for from in [witness(1), witness(2), node(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    let _ = accepted(&mut campaign, &node(3));
+    let ballot = Ballot { round: 77, node: NodeId(3) };
+    let answer = BallotAnswer::Yes(None);
+    for from in [witness(1), witness(2), node(2)] {
+        let late = Input::Accepted { from, view: V1, ballot, answer: answer.clone() };
+        assert!(campaign.step(at(2), late).as_slice().is_empty());
+    }
+    for from in [node(5), Peer { incarnation: crate::ids::Incarnation(9), ..node(2) }, witness(3)] {
+        assert!(accepted(&mut campaign, &from).as_slice().is_empty());
+    }
+}
+
+#[test]
+fn r14_outbid_a_candidate_gives_up_and_a_primary_tries_higher() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    let ballot = campaign.run.as_ref().expect("a campaign").ballot;
+    let answer = BallotAnswer::Outbid(Ballot { round: 6, node: NodeId(2) });
+    let effects = campaign.step(at(1), Input::Promised { from: node(2), view: V1, ballot, answer });
+    assert!(effects.as_slice().is_empty());
+    let again = campaign.tick(at(campaign.deadline().expect("a try").0));
+    assert_eq!(addressed(&again), ["3"]);
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    assert_eq!(campaign.run.as_ref().expect("a campaign").ballot.round, 7);
+}
+
+#[test]
+fn r15_who_is_set_offline_is_left_out_even_if_it_promises() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    for from in [node(1), witness(1), witness(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    let next = proposal(&promised(&mut campaign, &node(2), None));
+    assert!(!next.replicas.contains_key(&NodeId(1)));
+}
+
+#[test]
+fn r17_a_hand_over_names_the_other_or_fails() {
+    let mut campaign = machine();
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2) });
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    for from in [node(3), node(1), witness(1), witness(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    assert_eq!(proposal(&promised(&mut campaign, &node(2), None)).primary, NodeId(2));
+
+    let mut campaign = machine();
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2) });
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    for from in [node(3), node(1), witness(1), witness(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    let effects = campaign.step(at(1), Input::Unreachable { address: node(2).address });
+    assert!(matches!(notes(&effects)[..], [Note::CampaignFailed { no_quorum: false, .. }]));
+}
+
+#[test]
+fn r22_a_join_counts_only_in_the_view_of_its_lock() {
+    let mut campaign = machine();
+    let _ = campaign.step(at(0), Input::AddReplica { view: V1, peer: node(4) });
+    assert!(campaign.run.is_some());
+    let effects = campaign.step(at(1), Input::ViewChanged(Arc::new(view(2, 3, &[2, 3], 1))));
+    assert!(effects.as_slice().is_empty() && campaign.run.is_none(), "{effects:?}");
+    let effects = campaign.step(at(2), Input::AddReplica { view: V1, peer: node(4) });
+    assert_eq!(notes(&effects), [Note::AddFailed { view: V1, peer: node(4) }]);
+}
+
+#[test]
+fn r22_d17_a_listed_id_is_not_added_again() {
+    let mut campaign = machine();
+    let wiped = Peer { incarnation: crate::ids::Incarnation(99), ..node(2) };
+    let effects = campaign.step(at(0), Input::AddReplica { view: V1, peer: wiped.clone() });
+    assert_eq!(notes(&effects), [Note::AddFailed { view: V1, peer: wiped }]);
+    assert!(campaign.run.is_none());
+}
+
+#[test]
+fn r22_a_join_that_comes_to_nothing_is_told_and_forgotten() {
+    let mut campaign = machine();
+    let _ = campaign.step(at(0), Input::AddReplica { view: V1, peer: node(4) });
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    let _ = promised(&mut campaign, &node(3), None);
+    let effects = campaign.tick(at(10 * setup(&node(3)).timing.gather_timeout_ms));
+    assert!(notes(&effects).contains(&Note::AddFailed { view: V1, peer: node(4) }), "{effects:?}");
+    assert!(matches!(notes(&effects)[..], [_, Note::CampaignFailed { no_quorum: true, .. }]));
+    let _ = primary_gathers(&mut campaign, 1);
+    for from in [witness(1), witness(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    assert!(!proposal(&promised(&mut campaign, &node(2), None)).replicas.contains_key(&NodeId(4)));
+}
+
+#[test]
+fn r24_a_witness_is_listed_when_there_is_room() {
+    let mut campaign = machine();
+    let _ = campaign.step(at(0), Input::AddWitness { view: V1, peer: witness(3) });
+    assert!(campaign.run.is_none(), "two witnesses are as many as three replicas allow");
+    let mut campaign = Campaign::new(&setup(&node(3)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 1))));
+    let _ = campaign.step(at(0), Input::AddWitness { view: V1, peer: witness(3) });
+    assert!(campaign.run.is_some());
+}
+
+#[test]
+fn r13_who_is_no_replica_of_the_view_never_stands() {
+    let mut campaign = Campaign::new(&setup(&node(4)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 2))));
+    assert!(stand(&mut campaign).as_slice().is_empty());
+    assert!(set_offline(&mut campaign, 1).as_slice().is_empty());
+}
+
+#[test]
+fn alone_in_its_view_it_needs_nobody() {
+    let mut campaign = Campaign::new(&setup(&node(3)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[3], 0))));
+    let _ = stand(&mut campaign);
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    let next = proposal(&promised(&mut campaign, &node(3), None));
+    assert_eq!((next.primary, next.replicas.len()), (NodeId(3), 1));
+    assert!(matches!(&notes(&accepted(&mut campaign, &node(3)))[..], [Note::Learnt { view }] if *view == next));
+}

@@ -1,0 +1,121 @@
+//!
+
+use super::*;
+use crate::ids::ViewNumber;
+use crate::testing::{all_letters, at, letters, node, notes, setup, view, witness};
+
+const V1: ViewNumber = ViewNumber(1);
+
+fn machine(me: &Peer) -> (Heartbeats, Effects) {
+    let mut heartbeats = Heartbeats::new(&setup(me));
+    let effects = heartbeats.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 1))));
+    (heartbeats, effects)
+}
+
+fn answer(beat: u64, leads: bool) -> Input {
+    let serving = leads.then_some((Index(4), Hash([4; 32])));
+    Input::HeartbeatAnswer { from: node(3), view: V1, beat, serving }
+}
+
+fn suspicion(effects: &Effects) -> bool {
+    notes(effects).iter().any(|note| matches!(note, Note::Suspected { view: V1, .. }))
+}
+
+#[test]
+fn r11_replicas_and_witnesses_beat_and_watch_from_the_view_on() {
+    for me in [node(1), witness(1)] {
+        let (mut heartbeats, effects) = machine(&me);
+        assert!(matches!(letters(&effects, &node(3))[..], [PeerMessage::Heartbeat { beat: 1, .. }]));
+        assert!(effects.as_slice().contains(&Effect::Watch(Some(node(3).address))));
+        let next = heartbeats.tick(at(setup(&me).timing.heartbeat_interval_ms));
+        assert!(matches!(letters(&next, &node(3))[..], [PeerMessage::Heartbeat { beat: 2, .. }]));
+    }
+    let (_, effects) = machine(&node(3));
+    assert!(all_letters(&effects).is_empty() && effects.as_slice().contains(&Effect::Watch(None)));
+}
+
+#[test]
+fn r11_silence_is_suspected_after_the_timeout_and_trust_comes_back() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let _ = heartbeats.step(at(100), answer(1, true));
+    let timeout = setup(&node(1)).timing.heartbeat_timeout_ms;
+    assert!(!suspicion(&heartbeats.tick(at(99 + timeout))));
+    assert!(suspicion(&heartbeats.tick(at(100 + timeout))));
+    assert!(!suspicion(&heartbeats.tick(at(101 + timeout))), "once");
+    let effects = heartbeats.step(at(102 + timeout), answer(2, true));
+    assert!(notes(&effects).contains(&Note::Trusted { view: V1 }));
+}
+
+#[test]
+fn r11_a_dead_process_is_noticed_at_once() {
+    for input in [Input::WatchEnded { address: node(3).address }, Input::Unreachable { address: node(3).address }] {
+        let (mut heartbeats, _) = machine(&node(1));
+        assert!(suspicion(&heartbeats.step(at(5), input)));
+    }
+    let (mut heartbeats, _) = machine(&node(1));
+    assert!(!suspicion(&heartbeats.step(at(5), Input::Unreachable { address: node(2).address })));
+}
+
+#[test]
+fn r10_d12_not_primary_is_a_suspicion() {
+    let (mut heartbeats, _) = machine(&node(1));
+    assert!(suspicion(&heartbeats.step(at(5), answer(1, false))));
+}
+
+#[test]
+fn r10_who_leads_no_more_answers_not_primary_and_suspects_itself() {
+    let (mut heartbeats, _) = machine(&node(3));
+    let beat = || Input::Heartbeat {
+        from: node(1),
+        view: V1,
+        beat: 7,
+        log_end: Index(1),
+        commit_index: Index(1),
+        hash: Hash::default(),
+    };
+    let leads = |effects: &Effects| {
+        matches!(letters(effects, &node(1))[..], [PeerMessage::HeartbeatAnswer { beat: 7, serving: Some(_), .. }])
+    };
+    assert!(leads(&heartbeats.step(at(1), beat())), "from the view's beginning on");
+    assert!(suspicion(&heartbeats.step(at(2), Input::NotServing { view: V1 })));
+    assert!(!leads(&heartbeats.step(at(3), beat())));
+}
+
+#[test]
+fn r11_the_answer_tells_what_is_committed() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let effects = heartbeats.step(at(1), answer(1, true));
+    assert_eq!(notes(&effects), [Note::CommitSeen { index: Index(4), hash: Hash([4; 32]) }]);
+    assert!(heartbeats.step(at(1), answer(9, true)).as_slice().is_empty(), "an answer to a beat that was never sent");
+}
+
+#[test]
+fn r11_the_primary_reports_who_is_silent() {
+    let (mut heartbeats, _) = machine(&node(3));
+    let timeout = setup(&node(3)).timing.heartbeat_timeout_ms;
+    for from in [node(1), witness(1)] {
+        let (commit_index, hash) = (Index(0), Hash::default());
+        let beat = Input::Heartbeat { from, view: V1, beat: 1, log_end: Index(0), commit_index, hash };
+        let _ = heartbeats.step(at(10), beat);
+    }
+    let effects = heartbeats.tick(at(timeout));
+    assert!(matches!(&notes(&effects)[..], [Note::Silent { voter, .. }] if *voter == node(2).voter), "{effects:?}");
+}
+
+#[test]
+fn r24_a_witness_that_is_not_listed_asks_to_be_and_the_primary_passes_it_on() {
+    let (mut heartbeats, effects) = machine(&witness(2));
+    assert_eq!(letters(&effects, &node(3))[0], PeerMessage::ListMe);
+    assert!(!suspicion(&heartbeats.tick(at(100_000))), "who does not vote suspects nobody");
+    let (mut primary, _) = machine(&node(3));
+    let effects = primary.step(at(1), Input::ListMe { from: witness(2) });
+    assert_eq!(notes(&effects), [Note::AddWitness { view: V1, peer: witness(2) }]);
+    assert!(notes(&primary.step(at(1), Input::ListMe { from: witness(1) })).is_empty(), "it is listed");
+}
+
+#[test]
+fn who_has_lost_its_primary_asks_around_for_the_view() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let effects = heartbeats.step(at(5), Input::WatchEnded { address: node(3).address });
+    assert!(all_letters(&effects).iter().any(|(_, message)| *message == PeerMessage::AskView), "{effects:?}");
+}

@@ -1,0 +1,59 @@
+//! A gateway as a process: the client port over the actor that follows the cluster, and a witness if it has a directory.
+//!
+//! Not here: the command line and the settings file, which give plain values.
+
+use crate::http::call_client::CallClient;
+use crate::http::client::{self, ClientApi};
+use crate::node::{self, NodePlan, Signals};
+use actix::Actor;
+use actix_rt::Arbiter;
+use lockstep_actors::gateway::{GatewayActor, GatewayConfig, GatewayHandle, handle};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Everything that a gateway is run with. Plain, checked values.
+#[derive(Clone, Debug)]
+pub struct GatewayPlan {
+    /// How it follows the cluster.
+    pub config: GatewayConfig,
+    /// How it calls itself to the data nodes.
+    pub name: String,
+    /// The client port.
+    pub listen: SocketAddr,
+    /// The cluster's secret.
+    pub secret: String,
+    /// Its witness, if it votes.
+    pub witness: Option<NodePlan>,
+}
+
+/// Runs a gateway until it is told to stop. Within an actix system. `api` makes the client API over the gateway's handle.
+///
+/// # Errors
+/// Why it could not start, for the operator.
+pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> ClientApi) -> Result<(), String> {
+    let GatewayPlan { config, name, listen, secret, witness } = plan;
+    let mut told = Signals::new()?;
+    let listener = node::listen_on(listen)?;
+    let witness = match witness {
+        Some(plan) => Some(node::start(plan).await?),
+        None => None,
+    };
+    let thread = Arbiter::new();
+    let seed = getrandom::u64().map_err(|error| format!("no randomness: {error}"))?;
+    let actor = GatewayActor::start_in_arbiter(&thread.handle(), move |_| {
+        GatewayActor::new(config, Box::new(CallClient::new(&secret, &name)), seed)
+    });
+    let server = client::serve(listener, api(handle(actor))).map_err(|error| format!("{listen}: {error}"))?;
+    let serving = server.handle();
+    actix_rt::spawn(server);
+    log::info!("the client port is {listen}");
+    let why = told.next().await;
+    log::info!("{why}: stopping");
+    // What is under way is answered first: a client sees no error when a gateway is replaced.
+    serving.stop(true).await;
+    if let Some(witness) = witness {
+        witness.stop().await;
+    }
+    thread.stop();
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Takes letters to other nodes: the [`Outbox`] of a data node or a witness.
+//!
+//! - One task for each address and lane, so that a snapshot never delays a heartbeat, and letters of one lane stay in order.
+//!   It sends all that waits as one request: the batch grows with the load, and a lone letter goes at once.
+//! - A refused or reset connection loses the letters of that request and is told to the node (`unreachable`). A connection that
+//!   was idle may have been closed by the other end's restart: the request is sent once more on a new one first. Letters may
+//!   be repeated.
+//! - An answer that does not come in time is a lost letter, and nothing else.
+//!
+//! Not here: what a loss means. The machines send again what matters.
+
+use super::peer_http::{self, PostFailed, Refusals};
+use actix_rt::ArbiterHandle;
+use actix_rt::time::sleep;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use lockstep_actors::hands::Outbox;
+use lockstep_actors::{Arbiters, Node};
+use lockstep_protocol::ids::Address;
+use lockstep_protocol::message::{Envelope, Lane};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How many letters may wait in one lane; more are lost.
+const LANE_LETTERS_MAX: usize = 4_096;
+
+/// A request takes no more letters once it is this large. Bytes.
+const REQUEST_BYTES: usize = 4 << 20;
+
+/// How long a peer may take to take letters.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long for snapshots.
+const BULK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The wait before a peer that refuses connections is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(25);
+
+/// One in so many lost letters is logged.
+const LOSSES_PER_LINE: u64 = 1_000;
+
+/// The outbox.
+pub struct PeerClient {
+    context: Arc<LaneContext>,
+    arbiters: Arbiters,
+    lanes: Mutex<BTreeMap<(Address, Lane), mpsc::Sender<Envelope>>>,
+    losses: AtomicU64,
+    watched: watch::Sender<Option<Address>>,
+}
+
+/// What each lane's task holds.
+struct LaneContext {
+    secret: String,
+    own_name: String,
+    node: Arc<OnceLock<Node>>,
+    refusals: Refusals,
+}
+
+impl PeerClient {
+    /// Tells `node` what the network reports. Its tasks run on these arbiters.
+    #[must_use]
+    pub fn new(secret: &str, own_name: &str, node: Arc<OnceLock<Node>>, arbiters: Arbiters) -> Arc<Self> {
+        let (secret, own_name) = (secret.to_owned(), own_name.to_owned());
+        let context = Arc::new(LaneContext { secret, own_name, node, refusals: Refusals::default() });
+        let (watched, watching) = watch::channel(None);
+        let keeper = context.clone();
+        arbiters.vital.spawn_fn(move || {
+            actix_rt::spawn(keep_watch(keeper, watching));
+        });
+        Arc::new(Self { context, arbiters, lanes: Mutex::default(), losses: AtomicU64::new(0), watched })
+    }
+
+    /// Where a lane's task runs: with the actor that sends most of its letters.
+    fn arbiter(&self, lane: Lane) -> &ArbiterHandle {
+        match lane {
+            Lane::Vital => &self.arbiters.vital,
+            Lane::Work => &self.arbiters.work,
+            Lane::Bulk => &self.arbiters.bulk,
+        }
+    }
+
+    fn lane(&self, to: &Address, lane: Lane) -> mpsc::Sender<Envelope> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = lanes.get(&(to.clone(), lane)) {
+            return sender.clone();
+        }
+        let (sender, letters) = mpsc::channel(LANE_LETTERS_MAX);
+        lanes.insert((to.clone(), lane), sender.clone());
+        let (context, to) = (self.context.clone(), to.clone());
+        self.arbiter(lane).spawn_fn(move || {
+            actix_rt::spawn(run_lane(context, to, lane, letters));
+        });
+        sender
+    }
+}
+
+impl Outbox for PeerClient {
+    fn send(&self, to: &Address, letter: Envelope) {
+        let lane = letter.message.lane();
+        if self.lane(to, lane).try_send(letter).is_err() {
+            let count = self.losses.fetch_add(1, Ordering::Relaxed);
+            if count.is_multiple_of(LOSSES_PER_LINE) {
+                log::warn!("{to} does not take letters as fast as they come ({lane:?}): {} lost", count + 1);
+            }
+        }
+    }
+
+    fn watch(&self, address: Option<Address>) {
+        // Told even if it is the same: after its end it is opened anew.
+        self.watched.send_replace(address);
+    }
+}
+
+/// Letters as one request's body: how many, and each.
+#[derive(Debug, Default)]
+struct Bundle {
+    letters_count: usize,
+    encoded: Vec<u8>,
+}
+
+impl Bundle {
+    /// Takes a letter; one that is too large for any request is lost, loudly.
+    fn push(&mut self, letter: &Envelope) {
+        let start = self.encoded.len();
+        let encoded = postcard::to_extend(letter, std::mem::take(&mut self.encoded));
+        match encoded {
+            Ok(encoded) if encoded.len() - start < super::peer::BODY_BYTES_MAX => {
+                self.encoded = encoded;
+                self.letters_count += 1;
+            }
+            Ok(mut encoded) => {
+                log::error!("a letter of {} bytes cannot be sent", encoded.len() - start);
+                encoded.truncate(start);
+                self.encoded = encoded;
+            }
+            Err(error) => log::error!("a letter cannot be encoded: {error}"),
+        }
+    }
+
+    fn body(self) -> Bytes {
+        // Postcard writes a list as its length and then its elements.
+        let mut body = postcard::to_stdvec(&self.letters_count).unwrap_or_default();
+        body.extend_from_slice(&self.encoded);
+        body.into()
+    }
+}
+
+async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letters: mpsc::Receiver<Envelope>) {
+    let client = peer_http::client(&context.secret, &context.own_name, 1);
+    let url = peer_http::url(&to, "letters");
+    let patience = if lane == Lane::Bulk { BULK_PATIENCE } else { PATIENCE };
+    while let Some(first) = letters.recv().await {
+        let mut bundle = Bundle::default();
+        bundle.push(&first);
+        while bundle.encoded.len() < REQUEST_BYTES
+            && let Ok(next) = letters.try_recv()
+        {
+            bundle.push(&next);
+        }
+        match post_twice(&client, &url, bundle.body(), patience).await {
+            Ok(_) => {}
+            Err(PostFailed::Refused | PostFailed::Broken) => {
+                context.unreachable(&to);
+                sleep(REFUSED_PAUSE).await;
+            }
+            Err(PostFailed::Silent) => log::debug!("{to} did not answer; letters are lost ({lane:?})"),
+            Err(PostFailed::Denied(reason)) => context.refusals.log(&to, &reason),
+        }
+    }
+}
+
+async fn post_twice(client: &awc::Client, url: &str, body: Bytes, patience: Duration) -> Result<Bytes, PostFailed> {
+    match peer_http::post(client, url, body.clone(), patience).await {
+        Err(PostFailed::Broken) => peer_http::post(client, url, body, patience).await,
+        other => other,
+    }
+}
+
+impl LaneContext {
+    fn unreachable(&self, address: &Address) {
+        if let Some(node) = self.node.get() {
+            node.unreachable(address);
+        }
+    }
+
+    fn watch_ended(&self, address: &Address) {
+        if let Some(node) = self.node.get() {
+            node.watch_ended(address);
+        }
+    }
+}
+
+/// Keeps one request open where it is told, and tells its end.
+async fn keep_watch(context: Arc<LaneContext>, mut watched: watch::Receiver<Option<Address>>) {
+    let client = peer_http::client(&context.secret, &context.own_name, 1);
+    loop {
+        let address = watched.borrow_and_update().clone();
+        if let Some(address) = &address {
+            let ended = hold_open(&context, &client, address);
+            tokio::select! {
+                () = ended => {
+                    context.watch_ended(address);
+                    sleep(REFUSED_PAUSE).await; // Told to open it again at once, it would spin.
+                }
+                is_told = told_another(&mut watched, address) => if is_told { continue } else { return },
+            }
+        }
+        if watched.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Another address, or none; false when there is nobody left to tell.
+async fn told_another(watched: &mut watch::Receiver<Option<Address>>, address: &Address) -> bool {
+    watched.wait_for(|now| now.as_ref() != Some(address)).await.is_ok()
+}
+
+/// Returns when the other process ended, or cannot be reached.
+async fn hold_open(context: &LaneContext, client: &awc::Client, address: &Address) {
+    match client.get(peer_http::url(address, "watch")).send().await {
+        Ok(mut response) if response.status().is_success() => while let Some(Ok(_)) = response.next().await {},
+        Ok(mut response) => {
+            let body = response.body().await.unwrap_or_default();
+            if let PostFailed::Denied(reason) = peer_http::denied(response.status(), &body) {
+                context.refusals.log(address, &reason);
+            }
+        }
+        Err(error) => log::debug!("no watch at {address}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_protocol::ids::{Incarnation, NodeId, Peer, ViewNumber, Voter};
+    use lockstep_protocol::message::{PROTOCOL_VERSION, PeerMessage};
+
+    fn letter(round: u64) -> Envelope {
+        let address = Address::new("127.0.0.1:1");
+        let from = Peer { voter: Voter::Replica(NodeId(1)), incarnation: Incarnation(1), address };
+        let message = PeerMessage::Confirm { view: ViewNumber(1), round };
+        Envelope { version: PROTOCOL_VERSION, cluster: None, from, view: ViewNumber(1), message }
+    }
+
+    #[test]
+    fn a_bundle_is_a_list_of_letters_in_order() {
+        let letters: Vec<Envelope> = (0..200).map(letter).collect();
+        let mut bundle = Bundle::default();
+        letters.iter().for_each(|letter| bundle.push(letter));
+        let read: Vec<Envelope> = postcard::from_bytes(&bundle.body()).expect("a list");
+        assert_eq!(read, letters);
+    }
+}

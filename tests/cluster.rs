@@ -1,0 +1,25 @@
+//! Real processes: data nodes, gateways and witnesses of the built binary, under every fault that the README promises to
+//! survive.
+//!
+//! Each test ends with the same check (`check.rs`): every acknowledged message is there once, in one order, on every replica,
+//! and what was told `aborted` is nowhere. Limits are wide, and no test depends on speed: figures are printed, not asserted.
+//! One cluster runs at a time, since two cores carry no more.
+//!
+//! `cargo test --release --test cluster bars -- --ignored --nocapture` measures instead: failover, hand-over, joins, size.
+
+mod cluster {
+    pub mod check;
+    pub mod gate;
+    pub mod harness;
+    pub mod http;
+    pub mod links;
+    pub mod load;
+    pub mod process;
+
+    mod bars;
+    mod calls;
+    mod crashes;
+    mod disks;
+    mod joins;
+    mod partitions;
+}

@@ -1,0 +1,121 @@
+//! Figures, printed and not asserted: failover, hand-over, the join of a large store, a channel of a million messages.
+//!
+//! `cargo test --release --test cluster bars -- --ignored --nocapture --test-threads=1`. Takes some minutes, and about 8 GiB of
+//! disk.
+
+use super::gate::WIDE;
+use super::harness::{Cluster, DEMO, Plan};
+use super::http::{Client, Request};
+use super::load::Load;
+use nix::sys::signal::Signal;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 10;
+
+/// Median and extremes.
+fn show(what: &str, mut figures: Vec<Duration>) {
+    figures.sort();
+    let (first, last) = (figures.first().expect("measured"), figures.last().expect("measured"));
+    println!("{what}: median {:.2?} of {} ({first:.2?} to {last:.2?})", figures[figures.len() / 2], figures.len());
+}
+
+/// Lets 8 writers post while something happens to the primary; the longest wait of any of them, for each round.
+fn stalls(what: &str, signal: Signal) {
+    let mut cluster = Cluster::ready(DEMO);
+    let mut figures = Vec::new();
+    for _ in 0..ROUNDS {
+        cluster.wait_for_all();
+        cluster.wait_for_witnesses(2);
+        let load = Load::start(&cluster.client_ports, "bars", 8);
+        load.wait_for_more(400);
+        let (_, primary) = cluster.primary();
+        cluster.node(primary).signal(signal);
+        cluster.node(primary).wait(WIDE);
+        load.wait_for_more(400);
+        figures.push(load.finish().longest_stall);
+        cluster.node(primary).start();
+    }
+    show(what, figures);
+}
+
+#[test]
+#[ignore = "measures; run by name"]
+fn bar_kill_9_of_the_primary() {
+    stalls("longest stall of 8 writers, kill -9 of the primary", Signal::SIGKILL);
+}
+
+#[test]
+#[ignore = "measures; run by name"]
+fn bar_sigterm_of_the_primary() {
+    stalls("longest stall of 8 writers, SIGTERM of the primary", Signal::SIGTERM);
+}
+
+/// Posts so many texts of so many bytes into one channel, with 64 at once.
+fn fill(gateways: &[SocketAddr], channel: &str, messages: usize, bytes: usize) {
+    let (text, threads) = ("x".repeat(bytes), 64);
+    std::thread::scope(|scope| {
+        for number in 0..threads {
+            let (address, text) = (gateways[number % gateways.len()], text.as_str());
+            scope.spawn(move || {
+                let path = format!("/v1/channels/{channel}/messages");
+                let request = Request::post(&path, text);
+                let mut client = Client::new(address);
+                for _ in 0..messages / threads {
+                    let reply = client.send(&request).expect("an answer");
+                    assert_eq!(reply.status, 201, "{}", reply.json);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "measures; run by name"]
+fn bar_join_with_one_gibibyte() {
+    let mut cluster = Cluster::ready(DEMO);
+    fill(&cluster.client_ports, "large", (1 << 30) / 32_768, 32_768);
+    let load = Load::start(&cluster.client_ports, "bars", 4);
+    load.wait_for_more(100);
+    let begin = Instant::now();
+    cluster.add_node(4);
+    let limit = Duration::from_secs(1_800);
+    while !cluster
+        .status()
+        .is_some_and(|status| status["view"]["replicas"].as_array().is_some_and(|all| all.len() == 4))
+    {
+        assert!(begin.elapsed() < limit, "no join in {limit:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let joined = begin.elapsed();
+    println!("join of 1 GiB under load: {joined:.2?}, longest stall of a writer {:.2?}", load.finish().longest_stall);
+}
+
+#[test]
+#[ignore = "measures; run by name"]
+fn bar_one_million_messages_in_a_channel() {
+    let mut cluster = Cluster::ready(Plan { nodes: 1, gateways: 1, witnesses: 0, ..DEMO });
+    let begin = Instant::now();
+    fill(&cluster.client_ports, "million", 1_000_000, 280);
+    println!("1,000,000 posts of 280 bytes, one node, 64 writers: {:.2?}", begin.elapsed());
+    show("newest 100 of them", newest(&cluster));
+    println!("memory of the node: {} MiB", cluster.node(1).memory_bytes() >> 20);
+    cluster.node(1).kill();
+    let begin = Instant::now();
+    cluster.node(1).start();
+    cluster.primary();
+    println!("from a start after kill -9 until it serves: {:.2?}", begin.elapsed());
+    show("newest 100 of them after the restart", newest(&cluster));
+    println!("memory of the node: {} MiB", cluster.node(1).memory_bytes() >> 20);
+}
+
+fn newest(cluster: &Cluster) -> Vec<Duration> {
+    let mut client = cluster.client(0);
+    let ask = |_| {
+        let begin = Instant::now();
+        let reply = client.get("/v1/channels/million/messages?limit=100").expect("an answer");
+        assert_eq!(reply.json["messages"].as_array().map(Vec::len), Some(100));
+        begin.elapsed()
+    };
+    (0..1_000).map(ask).collect()
+}
