@@ -171,9 +171,7 @@ impl Birth {
     }
 
     fn dissenters(&self) -> Option<String> {
-        if self.setup.me.voter.node().is_none() {
-            return None; // A gateway is told of the data nodes that it needs, not of all.
-        }
+        self.setup.me.voter.node()?; // A gateway is told of the data nodes that it needs, not of all.
         let (seed, answer) = self.answers.iter().find(|(_, answer)| answer.seeds != self.seeds)?;
         let [ours, theirs] = [&self.seeds, &answer.seeds].map(|seeds| list(seeds.iter()));
         Some(format!("{seed} was told other seeds ({theirs}) than this node ({ours}): they must be the same"))
