@@ -162,13 +162,13 @@ impl Slots {
         self.tail.drain(..).collect()
     }
 
-    /// The log ends here now, all of it committed and applied. Instants never go back: whoever brought the log here may
-    /// not know of all that this node has seen.
+    /// The log ends here now, all of it committed and applied.
     pub fn reset(&mut self, committed: (Index, Hash), last_timestamp: Timestamp) {
         self.tail.clear();
         self.recent.clear();
         self.committed = committed;
         self.applied = committed.0;
+        // Whoever synchronised knows the instants of what came so, and not of what was applied here before it began.
         self.last_timestamp = self.last_timestamp.max(last_timestamp);
     }
 }
