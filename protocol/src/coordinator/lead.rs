@@ -22,7 +22,7 @@ impl Coordinator {
             self.led = Some(was);
         }
         // Till `Lead` comes nothing is sent: the attempt in flight is one of the view that has ended.
-        for flight in &mut self.flight {
+        if let Some(flight) = &mut self.flight {
             flight.stage = Stage::Locking;
             (flight.resend_at, flight.deadline) = (Millis(u64::MAX), Millis(u64::MAX));
         }
