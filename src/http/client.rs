@@ -251,13 +251,19 @@ fn over(request: &ServiceRequest, limits: &ClientLimits) -> Option<ApiError> {
     too_large.then_some(ApiError::BodyTooLarge { bytes_max: limits.body_bytes_max })
 }
 
-/// Serves the API on this port until it is stopped; signals are the caller's.
+/// Serves the API on this port until it is stopped; signals are the caller's. One thread serves: `on_thread` is called there
+/// first, so that the actor behind the API can run on the same one; a wake-up across threads costs more than a request.
 ///
 /// # Errors
 /// When the port cannot be listened on.
-pub fn serve(listener: TcpListener, api: ClientApi) -> std::io::Result<Server> {
+pub fn serve(
+    listener: TcpListener,
+    api: ClientApi,
+    on_thread: impl Fn() + Clone + Send + 'static,
+) -> std::io::Result<Server> {
     let limits = api.limits;
     let server = HttpServer::new(move || {
+        on_thread();
         App::new()
             .app_data(web::Data::new(api.clone()))
             .wrap(from_fn(within_limits))
@@ -267,6 +273,8 @@ pub fn serve(listener: TcpListener, api: ClientApi) -> std::io::Result<Server> {
     });
     let server = server
         .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
+        .workers(1)
+        .tcp_nodelay(true)
         .max_connections(limits.connections_max)
         .shutdown_timeout(5)
         .disable_signals();
