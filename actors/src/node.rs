@@ -47,6 +47,9 @@ const CALL_PATIENCE: Duration = Duration::from_secs(60);
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a stopping node looks whether its clients have their answers.
+/// How often a primary that is to hand over is told so.
+const HAND_OVER_REPEAT: Duration = Duration::from_millis(250);
+
 const DRAIN_POLL: Duration = Duration::from_millis(2);
 
 /// What a node is made from. Plain values; the binary has checked them.
@@ -337,9 +340,17 @@ impl Node {
         let is_alone = |view: &Option<Arc<View>>| view.as_ref().is_some_and(|view| view.replicas.len() == 1);
         let view = views.borrow().clone();
         if leads(&view) && !is_alone(&view) {
-            self.hands.tell(self.hands.now(), Note::HandOver { to: None });
-            let done = views.wait_for(|view| !leads(view));
-            if actix_rt::time::timeout(patience, done).await.is_err() {
+            let handed_over = async {
+                // Asked again while it leads: a primary that has just begun, or whose campaign failed, forgets it.
+                loop {
+                    self.hands.tell(self.hands.now(), Note::HandOver { to: None });
+                    let done = views.wait_for(|view| !leads(view));
+                    if actix_rt::time::timeout(HAND_OVER_REPEAT, done).await.is_ok() {
+                        return;
+                    }
+                }
+            };
+            if actix_rt::time::timeout(patience, handed_over).await.is_err() {
                 log::warn!("nobody took over within {} ms", patience.as_millis());
             }
         }

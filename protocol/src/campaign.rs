@@ -81,6 +81,8 @@ struct Run {
     accepted: Option<(Ballot, View)>,
     proposal: Option<View>,
     resend_at: Millis,
+    /// Till then everyone is waited for, though a quorum has answered.
+    gather_until: Millis,
     deadline: Millis,
 }
 
@@ -97,6 +99,8 @@ pub struct Campaign {
     /// The highest ballot round heard of for the view after the one in force.
     round: u64,
     outbid_tries: u32,
+    /// The view that this campaign had decided and that is not in force here yet: till then nothing is begun.
+    decided: Option<ViewNumber>,
     retry_at: Option<Millis>,
 }
 
@@ -114,6 +118,7 @@ impl Campaign {
             campaigns: 0,
             round: 0,
             outbid_tries: 0,
+            decided: None,
             retry_at: None,
         }
     }
@@ -133,7 +138,7 @@ impl Campaign {
     /// A goal has come: begins a campaign, or changes the one that has not proposed yet.
     fn pursue(&mut self, now: Now) -> Effects {
         match &self.run {
-            None if self.retry_at.is_none() => self.begin(now),
+            None if self.retry_at.is_none() && self.decided.is_none() => self.begin(now),
             Some(run) if run.stage == Stage::Promise => self.advance(now),
             None | Some(_) => Effects::none(),
         }
@@ -154,14 +159,16 @@ impl Campaign {
             accepted: None,
             proposal: None,
             resend_at: Millis(0),
+            gather_until: Millis(0),
             deadline: Millis(0),
         });
         self.enter(now, &view, Stage::Trial)
     }
 
     fn enter(&mut self, now: Now, view: &View, stage: Stage) -> Effects {
-        let own_disk = matches!(stage, Stage::PromiseSelf | Stage::AcceptSelf);
-        let patience_ms = if own_disk { self.timing.vote_timeout_ms } else { self.timing.gather_timeout_ms };
+        // Disks are waited for as long as for votes; a trial of a candidate that nobody supports costs nothing to repeat.
+        let only_asks = stage == Stage::Trial && !self.goals.as_primary;
+        let patience_ms = if only_asks { self.timing.gather_timeout_ms } else { self.timing.vote_timeout_ms };
         let resend_ms = (self.timing.gather_timeout_ms / 3).max(1);
         let Some(run) = &mut self.run else { return Effects::none() };
         let keep_own = matches!(stage, Stage::Promise | Stage::Accept);
@@ -169,6 +176,7 @@ impl Campaign {
         run.yes.retain(|voter| keep_own && *voter == self.me.voter);
         run.answered = run.yes.clone();
         run.no.clear();
+        run.gather_until = now.elapsed.plus(self.timing.gather_timeout_ms);
         run.deadline = now.elapsed.plus(patience_ms);
         run.resend_at = now.elapsed.plus(resend_ms);
         let mut effects = self.ask(view);
@@ -212,6 +220,7 @@ impl Campaign {
     fn advance(&mut self, now: Now) -> Effects {
         let (Some(view), Some(run)) = (self.view.clone(), &self.run) else { return Effects::none() };
         let timed_out = run.deadline <= now.elapsed;
+        let gathered = run.gather_until <= now.elapsed;
         let own = run.yes.contains(&self.me.voter);
         let all = view.voters().all(|peer| {
             let heard = run.yes.contains(&peer.voter) || run.no.contains(&peer.voter);
@@ -221,7 +230,7 @@ impl Campaign {
         match run.stage {
             Stage::Trial if own && (quorum || self.goals.as_primary) => self.ask_own_promise(now, &view),
             Stage::PromiseSelf if own => self.enter(now, &view, Stage::Promise),
-            Stage::Promise if (all || timed_out) && quorum => self.propose(now, &view),
+            Stage::Promise if (all || gathered) && quorum => self.propose(now, &view),
             Stage::AcceptSelf if own => self.enter(now, &view, Stage::Accept),
             Stage::Accept if quorum => self.decide(&view),
             Stage::Trial | Stage::PromiseSelf | Stage::Promise | Stage::AcceptSelf | Stage::Accept => {
@@ -255,6 +264,7 @@ impl Campaign {
     fn decide(&mut self, view: &View) -> Effects {
         let mut effects = Effects::none();
         let Some(next) = self.run.take().and_then(|run| run.proposal) else { return effects };
+        self.decided = Some(next.number);
         effects.tell(Note::Learnt { view: next.clone() });
         let concerned: BTreeSet<Peer> = view.voters().chain(next.voters()).chain(self.goals.newcomers()).collect();
         for peer in concerned.iter().filter(|peer| peer.address != self.me.address) {
@@ -267,7 +277,9 @@ impl Campaign {
         let Some(run) = &self.run else { return Effects::none() };
         let mut reached = run.answered.clone();
         reached.extend(run.yes.iter().cloned());
-        let no_quorum = !view.is_quorum(&reached) || matches!(run.stage, Stage::Accept);
+        // Who does not support itself, since its history is not the primary's, cannot lead either.
+        let unfit = run.no.contains(&self.me.voter);
+        let no_quorum = unfit || !view.is_quorum(&reached) || run.stage == Stage::Accept;
         let silent: Vec<String> =
             view.voters().filter(|p| !reached.contains(&p.voter)).map(|p| p.voter.to_string()).collect();
         let reason = if no_quorum {
@@ -397,6 +409,7 @@ impl Campaign {
         }
         self.view = Some(view.clone());
         self.run = None;
+        self.decided = None;
         self.round = 0;
         self.outbid_tries = 0;
         self.retry_at = None;
@@ -465,9 +478,15 @@ impl Machine for Campaign {
             return self.begin(now);
         }
         let (Some(view), Some(run)) = (self.view.clone(), &mut self.run) else { return Effects::none() };
-        if run.deadline <= now.elapsed {
-            return self.advance(now);
+        let gathered = run.stage == Stage::Promise && run.gather_until <= now.elapsed;
+        if run.deadline <= now.elapsed || gathered {
+            let before = (run.campaign, run.stage);
+            let effects = self.advance(now);
+            if self.run.as_ref().map(|run| (run.campaign, run.stage)) != Some(before) {
+                return effects;
+            }
         }
+        let Some(run) = &mut self.run else { return Effects::none() };
         if run.resend_at > now.elapsed {
             return Effects::none();
         }

@@ -97,6 +97,9 @@ pub struct Coordinator {
     /// The last entry that is committed by all, and the chain there.
     end: (Index, Hash),
     last_timestamp: Timestamp,
+    /// The highest instant when this node became primary, and when that was: keys grow old no faster than time goes by
+    /// here, so that a clock that jumps ahead drops none (S3).
+    expiry_base: (Timestamp, Millis),
     queue: Queue,
     /// The batch that the storage looks at, and its round.
     examining: Option<Picked>,
@@ -132,6 +135,7 @@ impl Coordinator {
             attempt: Attempt(0),
             end: (Index(0), Hash::default()),
             last_timestamp: Timestamp(0),
+            expiry_base: (Timestamp(0), Millis(0)),
             queue: Queue::default(),
             examining: None,
             asked: false,
@@ -195,10 +199,11 @@ impl Coordinator {
             return effects;
         }
         if let Some(pending) = self.pending_with_key(&operation) {
-            if pending.operation.action == operation.action {
+            if pending.operation.action.is_same_request(&operation.action) {
                 pending.requests.push(request);
             } else if self.queue.with_key(&operation.owner).is_none() && self.examining.is_none() {
-                effects.answer(request, Answer::Failed(OperationError::KeyReused));
+                let answer = Answer::Failed(OperationError::KeyReused);
+                effects.tell(Note::AnswerWhenConfirmed { request, answer });
             } else {
                 // The store was not asked yet which of the two the key stands for: it may be this one.
                 effects.answer(request, Answer::Failed(OperationError::OutcomeUnknown));
@@ -258,7 +263,7 @@ impl Coordinator {
 
     /// what is valid goes into the batch; the rest is answered.
     fn on_examined(&mut self, now: Now, round: u64, verdicts: Vec<Verdict>) -> Effects {
-        let current = self.asked && round == self.round;
+        let current = self.asked && round == self.round && self.is_leading();
         let Some(picked) = self.examining.take_if(|_| current) else { return Effects::none() };
         let mut effects = Effects::none();
         let mut own =
@@ -287,8 +292,7 @@ impl Coordinator {
             effects.append(self.next(now));
             return effects;
         }
-        let oldest = own.instants.first().map_or(0, |at| at.0);
-        let expire_keys_before = Timestamp(oldest.saturating_sub(self.limits.idempotency_retention_us));
+        let expire_keys_before = self.expire_keys_before(now, own.instants.first().copied().unwrap_or_default());
         let batch = Batch::Operations { operations: logged, expire_keys_before };
         let entry = Entry::new(self.end.0.next(), self.end.1, batch);
         effects.append(self.send_for_votes(now, Flight::new(entry.into(), Some(own))));
@@ -302,15 +306,24 @@ impl Coordinator {
         self.last_timestamp
     }
 
-    /// Answers all who wait for an operation; without an outcome it is an abort.
+    /// Section 4: what is older than the retention, by the log's instants and by the time that went by.
+    fn expire_keys_before(&self, now: Now, at: Timestamp) -> Timestamp {
+        let (base, since) = self.expiry_base;
+        let by_elapsed = base.0.saturating_add(now.elapsed.since(since).saturating_mul(1_000));
+        Timestamp(at.0.min(by_elapsed).saturating_sub(self.limits.idempotency_retention_us))
+    }
+
+    /// Answers all who wait for an operation; one that has no outcome, though it was applied, is not called anything else.
     fn tell(&self, pending: &Pending, outcome: Option<Outcome>, index: Index) -> Effects {
+        let requests = pending.requests.iter().copied();
         let copies = self.view.as_ref().map_or(0, |view| u32::try_from(view.replicas.len()).unwrap_or(u32::MAX));
         let receipt = Receipt { view: self.number(), index, copies };
         let answer = match outcome {
-            None | Some(Outcome::Aborted) => Answer::Failed(OperationError::Aborted),
+            None => Answer::Failed(OperationError::OutcomeUnknown),
+            Some(Outcome::Aborted) => Answer::Failed(OperationError::Aborted),
             Some(outcome) => Answer::Written(outcome, receipt),
         };
-        fail_or(pending.requests.iter().copied(), &answer)
+        fail_or(requests, &answer)
     }
 
     /// The batch is committed by all: every client hears, and the locks go (strict: not before).
@@ -318,7 +331,7 @@ impl Coordinator {
         let mut effects = release(own.picked.tickets);
         let outcomes = own.outcomes.unwrap_or_default();
         for (at, (_, pending)) in own.picked.operations.iter().enumerate() {
-            let outcome = if own.aborted { None } else { outcomes.get(at).cloned() };
+            let outcome = if own.aborted { Some(Outcome::Aborted) } else { outcomes.get(at).cloned() };
             effects.append(self.tell(pending, outcome, index));
         }
         effects
@@ -409,7 +422,9 @@ impl Machine for Coordinator {
         let flight = self.flight.iter().flat_map(|flight| [flight.resend_at, flight.deadline]).min();
         let idle = self.phase == Phase::Serving && self.flight.is_none() && self.examining.is_none();
         let locks = self.queue.deadline().filter(|_| idle);
-        let paced = Some(self.paced_until).filter(|_| idle && self.queue.is_ready());
+        let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver(_)) && self.flight.is_none();
+        let ready = if self.examining.is_some() { !self.asked } else { idle && self.queue.is_ready() };
+        let paced = Some(self.paced_until).filter(|_| forms && ready);
         let deadlines = [flight, locks, paced, self.campaign_until];
         deadlines.into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
     }

@@ -42,8 +42,8 @@ pub enum Input {
     ViewChanged(Arc<View>),
     /// This node serves as primary.
     Serving { view: ViewNumber },
-    /// It does not any more.
-    NotServing { view: ViewNumber },
+    /// It does not any more; whether it may stand again at once.
+    NotServing { view: ViewNumber, can_lead: bool },
     /// A campaign of this node's own ended without its view.
     CampaignFailed { view: ViewNumber, no_quorum: bool, reason: String },
 }
@@ -77,7 +77,8 @@ pub struct Election {
     timing: Timing,
     rng: fastrand::Rng,
     view: Option<Arc<View>>,
-    serving: bool,
+    /// This node is the view's primary, from the view's beginning on and until it ceases to be it.
+    leading: bool,
     suspected: Option<String>,
     phase: Phase,
     /// Failed campaigns in a row: the random wait grows with them.
@@ -97,7 +98,7 @@ impl Election {
             timing: setup.timing.clone(),
             rng: fastrand::Rng::with_seed(setup.seed ^ 0x0e1e_c710),
             view: None,
-            serving: false,
+            leading: false,
             suspected: None,
             phase: Phase::Idle,
             failures: 0,
@@ -160,10 +161,14 @@ impl Election {
 
     fn on_suspected(&mut self, now: Now, view: ViewNumber, reason: String) -> Effects {
         let known = self.electorate().is_some_and(|(known, _)| known.number == view);
-        if !known || self.serving {
+        if !known || self.leading {
             return Effects::none();
         }
         self.suspected = Some(reason);
+        if now.elapsed < self.cannot_lead_until {
+            self.phase = Phase::Resting { until: self.cannot_lead_until };
+            return Effects::none();
+        }
         match self.phase {
             Phase::Idle | Phase::Resting { .. } => {
                 self.failures = 0;
@@ -189,7 +194,7 @@ impl Election {
         if !lower || theirs != view.number {
             return effects;
         }
-        if self.serving {
+        if self.leading {
             effects.send(&from.address, PeerMessage::Victory { view: view.as_ref().clone() });
             return effects;
         }
@@ -252,9 +257,20 @@ impl Election {
         Effects::none()
     }
 
+    /// Who had to step down lets others stand first: what kept it from leading may last.
+    fn on_not_serving(&mut self, now: Now, view: ViewNumber, can_lead: bool) {
+        if self.view.as_ref().is_none_or(|known| known.number != view) {
+            return;
+        }
+        self.leading = false;
+        if !can_lead {
+            self.cannot_lead_until = now.elapsed.plus(self.timing.election_retry_ms);
+        }
+    }
+
     fn on_view_changed(&mut self, now: Now, view: Arc<View>) -> Effects {
         self.suspected = None;
-        self.serving = false;
+        self.leading = view.is_primary(&self.me);
         self.phase = Phase::Idle;
         self.failures = 0;
         self.take_over = None;
@@ -327,14 +343,11 @@ impl Machine for Election {
             Input::Unreachable { address } => self.on_unreachable(now, &address),
             Input::ViewChanged(view) => self.on_view_changed(now, view),
             Input::Serving { view } => {
-                self.serving = self.view.as_ref().is_some_and(|known| known.number == view);
                 self.on_trusted(view);
                 Effects::none()
             }
-            Input::NotServing { view } => {
-                if self.view.as_ref().is_some_and(|known| known.number == view) {
-                    self.serving = false;
-                }
+            Input::NotServing { view, can_lead } => {
+                self.on_not_serving(now, view, can_lead);
                 Effects::none()
             }
             Input::CampaignFailed { view, no_quorum, .. } => self.on_campaign_failed(now, view, no_quorum),

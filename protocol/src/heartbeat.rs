@@ -38,7 +38,7 @@ pub enum Input {
     /// It does not any more.
     NotServing { view: ViewNumber },
     /// R-24, a witness asks to be listed.
-    ListMe { from: Peer },
+    ListMe { from: Peer, view: ViewNumber },
 }
 
 /// The machine.
@@ -124,7 +124,7 @@ impl Heartbeats {
                 let beat = PeerMessage::Heartbeat { view: view.number, beat: self.beats, log_end, commit_index, hash };
                 effects.send(&primary.address, beat);
             } else if self.me.voter.node().is_none() {
-                effects.send(&primary.address, PeerMessage::ListMe);
+                effects.send(&primary.address, PeerMessage::ListMe { view: view.number });
             }
         }
         if self.suspected || (!listed && self.me.voter.node().is_none()) {
@@ -208,10 +208,11 @@ impl Heartbeats {
         effects
     }
 
-    ///
-    fn on_list_me(&self, from: &Peer) -> Effects {
+    /// One whose letters arrive while it learns of no view would be listed and set offline again, for ever.
+    fn on_list_me(&self, from: &Peer, theirs: ViewNumber) -> Effects {
         let mut effects = Effects::none();
-        let Some(view) = self.view.as_ref().filter(|_| self.leading) else { return effects };
+        let current = |view: &&Arc<View>| self.leading && view.number == theirs;
+        let Some(view) = self.view.as_ref().filter(current) else { return effects };
         if from.voter.node().is_none() && view.seat(&from.voter).is_none() {
             effects.tell(Note::AddWitness { view: view.number, peer: from.clone() });
         }
@@ -260,7 +261,7 @@ impl Machine for Heartbeats {
                 self.leading = false;
                 self.suspect("it leads no more, or has restarted")
             }
-            Input::ListMe { from } => self.on_list_me(&from),
+            Input::ListMe { from, view } => self.on_list_me(&from, view),
         }
     }
 

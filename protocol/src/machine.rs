@@ -87,6 +87,8 @@ pub enum Note {
     NotServing {
         /// The view in which it was primary.
         view: ViewNumber,
+        /// Whether it may stand again at once: after a restart, not after it had to step down.
+        can_lead: bool,
     },
     /// Heartbeat to election and replica: the primary of this view is suspected.
     Suspected {

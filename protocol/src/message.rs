@@ -327,7 +327,10 @@ pub enum PeerMessage {
         hash: Hash,
     },
     /// R-24, a witness that the view does not list to the primary: list me when there is room. Repeated until listed.
-    ListMe,
+    ListMe {
+        /// The view that the witness knows: one that cannot keep up with views is of no use in one.
+        view: ViewNumber,
+    },
     /// Section 9: who are you, and do you know a view?
     Hello {
         /// The sender's seeds, sorted.
@@ -378,7 +381,7 @@ impl PeerMessage {
             | Self::Accepted { .. }
             | Self::AskView
             | Self::ViewIs { .. }
-            | Self::ListMe
+            | Self::ListMe { .. }
             | Self::Hello { .. }
             | Self::HelloAnswer { .. } => Lane::Vital,
             Self::BeginSync { .. }

@@ -206,6 +206,21 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether both ask for the same. Gateways may differ in whether posting creates a channel; their clients do not.
+    #[must_use]
+    pub fn is_same_request(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Post { channel, text, .. }, Self::Post { channel: other_channel, text: other_text, .. }) => {
+                channel == other_channel && text == other_text
+            }
+            (Self::Post { .. } | Self::Star { .. } | Self::Unstar { .. } | Self::CreateChannel { .. }, _) => {
+                self == other
+            }
+        }
+    }
+}
+
 /// One write, as a gateway hands it to the primary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {

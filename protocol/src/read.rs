@@ -9,14 +9,14 @@
 //! - What is not found is read too: "no such message" is confirmed before it is answered. So are answers that the
 //!   coordinator read from the store.
 //! - An answer counts for the view and the round in which it was asked. One that says `accepted` never turns into a yes in
-//!   this view, so the campaign is asked, once a view, to bring the half-decided one to its end.
+//!   this view, so the campaign is asked, now and then, to bring the half-decided one to its end.
 //! - Waiting for locks longer than `lock.timeout` ends in `overloaded`, and for a confirmation longer than
 //!   `heartbeat.timeout` in `not_primary`. Another view, or the end of serving, ends every read in `not_primary`, even when
 //!   this node leads again: whoever asked asks again.
 //!
 //! Not here: what a query finds (`storage.rs`), and what a voter answers (`replica.rs`).
 
-use crate::ids::{Index, Millis, Now, Peer, RequestId, ViewNumber, Voter};
+use crate::ids::{Ballot, Index, Millis, Now, Peer, RequestId, ViewNumber, Voter};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::machine::{Effects, Machine, Note, Setup};
 use crate::message::{PeerMessage, Refusal};
@@ -97,8 +97,8 @@ pub struct Reads {
     round: Option<Round>,
     /// Counts rounds over the process's lifetime, so that an answer of an older one never counts.
     round_count: u64,
-    /// The view whose half-decided successor the campaign was asked to bring to its end.
-    asked_to_end: Option<ViewNumber>,
+    /// The view whose half-decided successor the campaign was asked to bring to its end, and when it is asked again.
+    asked_to_end: Option<(ViewNumber, Millis)>,
 }
 
 impl Reads {
@@ -263,7 +263,7 @@ impl Reads {
             None => {
                 round.yes.insert(from.voter.clone());
             }
-            Some(Refusal::Accepted(ballot)) => self.on_half_decided(view, &from.voter, &ballot, &mut effects),
+            Some(Refusal::Accepted(ballot)) => self.on_half_decided(now, view, (&from.voter, ballot), &mut effects),
             // The later view itself comes in a letter of its own. The others are no answers to this question.
             Some(
                 Refusal::StaleView
@@ -280,11 +280,13 @@ impl Reads {
         effects
     }
 
-    fn on_half_decided(&mut self, view: ViewNumber, voter: &Voter, ballot: &crate::ids::Ballot, effects: &mut Effects) {
-        if self.asked_to_end == Some(view) {
+    fn on_half_decided(&mut self, now: Now, view: ViewNumber, why: (&Voter, Ballot), effects: &mut Effects) {
+        if self.asked_to_end.is_some_and(|(asked, again)| asked == view && now.elapsed < again) {
             return;
         }
-        self.asked_to_end = Some(view);
+        // Again after a while: the campaign may have been outbid.
+        self.asked_to_end = Some((view, now.elapsed.plus(self.setup.timing.heartbeat_timeout_ms)));
+        let (voter, ballot) = why;
         let reason = format!("{voter} accepted a view after {view} under ballot {ballot}: reads wait for its end");
         effects.tell(Note::SetOffline { view, voters: Vec::new(), reason });
     }

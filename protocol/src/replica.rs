@@ -298,7 +298,7 @@ impl Replica {
         effects.append(self.log_position());
         effects.append(self.settle_locks(&view));
         if self.leads(&view) {
-            effects.tell(Note::NotServing { view: view.number });
+            effects.tell(Note::NotServing { view: view.number, can_lead: true });
         }
         effects
     }
@@ -347,10 +347,7 @@ impl Machine for Replica {
             Input::CommitSeen { index, hash } => self.on_commit_seen(index, hash),
             Input::Fence { view, session } => self.on_fence(view, session),
             Input::SyncBegan { from } => self.on_sync_began(from),
-            Input::Synced { index, hash, last_timestamp } => {
-                self.slots.reset((index, hash), last_timestamp);
-                self.log_position()
-            }
+            Input::Synced { index, hash, last_timestamp } => self.on_synced((index, hash), last_timestamp),
         }
     }
 

@@ -227,7 +227,7 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
             Sync(sync::Input::Entries { from, session, after, entries, last })
         }
         P::EndSync { session, index, hash } => Sync(sync::Input::EndSync { from, session, index, hash }),
-        P::ListMe => Heartbeat(heartbeat::Input::ListMe { from }),
+        P::ListMe { view } => Heartbeat(heartbeat::Input::ListMe { from, view }),
         P::Hello { seeds } => Birth(birth::Input::Hello { from, seeds }),
         P::HelloAnswer { seeds, view } => {
             to.extend(view.clone().map(learnt));
@@ -252,10 +252,10 @@ pub fn note(note: Note) -> Vec<Delivery> {
             Election(election::Input::Serving { view }),
             Sync(sync::Input::Serving { view }),
         ],
-        Note::NotServing { view } => vec![
+        Note::NotServing { view, can_lead } => vec![
             Reads(read::Input::NotServing { view }),
             Heartbeat(heartbeat::Input::NotServing { view }),
-            Election(election::Input::NotServing { view }),
+            Election(election::Input::NotServing { view, can_lead }),
             Sync(sync::Input::NotServing { view }),
         ],
         Note::Suspected { view, reason } => vec![

@@ -266,6 +266,33 @@ fn r13_who_is_no_replica_of_the_view_never_stands() {
 }
 
 #[test]
+fn r14_nothing_is_begun_between_a_decision_and_its_view() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    for from in [witness(1), witness(2), node(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    let _ = accepted(&mut campaign, &node(3));
+    let _ = accepted(&mut campaign, &witness(1));
+    let effects = accepted(&mut campaign, &witness(2));
+    assert!(matches!(notes(&effects)[..], [Note::Learnt { .. }]));
+    assert!(set_offline(&mut campaign, 2).as_slice().is_empty(), "it would fail, and the primary step down");
+    let effects = campaign.step(at(9), Input::ViewChanged(Arc::new(view(2, 3, &[2, 3], 1))));
+    assert_eq!(addressed(&effects), ["3"], "what is still wanted goes on in the next view");
+}
+
+#[test]
+fn r13_a_slow_disk_is_waited_for_as_long_as_for_a_vote() {
+    let mut campaign = machine();
+    let _ = primary_gathers(&mut campaign, 1);
+    let timing = setup(&node(3)).timing;
+    let effects = campaign.tick(at(1 + timing.gather_timeout_ms));
+    assert!(notes(&effects).is_empty(), "no quorum yet, and no reason to give up: {effects:?}");
+    let effects = campaign.tick(at(1 + timing.vote_timeout_ms));
+    assert!(matches!(notes(&effects)[..], [Note::CampaignFailed { no_quorum: true, .. }]));
+}
+
+#[test]
 fn alone_in_its_view_it_needs_nobody() {
     let mut campaign = Campaign::new(&setup(&node(3)));
     let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[3], 0))));

@@ -26,6 +26,7 @@ impl Coordinator {
             flight.stage = Stage::Locking;
             (flight.resend_at, flight.deadline) = (Millis(u64::MAX), Millis(u64::MAX));
         }
+        self.asked = false; // What was examined meets another state now.
         self.phase = Phase::Idle;
         self.view = Some(view);
         self.campaign_until = None;
@@ -50,10 +51,10 @@ impl Coordinator {
         self.phase = Phase::Recovering;
         self.attempt = Attempt(0);
         self.view_entry_done = false;
-        self.asked = false; // What was examined meets another state now.
         self.sent.clear();
         self.end = committed;
         self.last_timestamp = self.last_timestamp.max(last_timestamp);
+        self.expiry_base = (self.last_timestamp, now.elapsed);
         effects.append(self.inherit(tail, committed));
         effects.append(self.next(now));
         effects
@@ -119,6 +120,9 @@ impl Coordinator {
         effects.announce(format!("serves as primary of view {} ({took_ms} ms after it was in force)", view.number));
         effects.tell(Note::Serving { view: view.number });
         effects.append(self.tell_settled_if_serving());
+        if let Some(error @ OperationError::TooFewReplicas { .. }) = self.refusal() {
+            effects.append(self.turn_away(&Answer::Failed(error)));
+        }
         self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
         effects.append(self.form(now));
         effects
@@ -152,7 +156,7 @@ impl Coordinator {
 
     /// what was not sent never took effect; what was sent may have.
     fn stop_leading(&mut self) -> Effects {
-        let mut effects = self.turn_away_waiting();
+        let mut effects = self.turn_away(&Answer::Failed(self.not_primary()));
         let flights = self.flight.take().into_iter().chain(self.inherited.drain(..));
         let mut owns: Vec<_> = self.settled.drain(..).map(|(_, own)| own).collect();
         for flight in flights {
@@ -166,24 +170,28 @@ impl Coordinator {
                 effects.append(fail_or(pending.requests.into_iter(), &answer));
             }
         }
-        if let Some(picked) = self.examining.take() {
-            effects.append(super::release(picked.tickets));
-            let answer = Answer::Failed(self.not_primary());
-            let requests = picked.operations.into_iter().flat_map(|(_, pending)| pending.requests);
-            effects.append(fail_or(requests, &answer));
-        }
         self.led = None;
         self.pace_ms = 0;
         self.paced_until = Millis(0);
         effects
     }
 
-    /// What waits and was not sent: another node may take it.
-    pub(super) fn turn_away_waiting(&mut self) -> Effects {
+    /// What waits and was not sent gets this answer: it never took effect.
+    fn turn_away(&mut self, answer: &Answer) -> Effects {
+        let mut effects = self.turn_away_waiting(answer);
+        if let Some(picked) = self.examining.take() {
+            effects.append(super::release(picked.tickets));
+            let requests = picked.operations.into_iter().flat_map(|(_, pending)| pending.requests);
+            effects.append(fail_or(requests, answer));
+        }
+        effects
+    }
+
+    /// The same, but for what is being examined: that goes on.
+    pub(super) fn turn_away_waiting(&mut self, answer: &Answer) -> Effects {
         let (mut effects, waiting) = self.queue.clear();
-        let answer = Answer::Failed(self.not_primary());
         let requests = waiting.into_iter().flat_map(|pending| pending.requests);
-        effects.append(fail_or(requests, &answer));
+        effects.append(fail_or(requests, answer));
         effects
     }
 
@@ -192,10 +200,12 @@ impl Coordinator {
         if !self.is_leading() {
             return Effects::none();
         }
-        let mut effects = self.stop_leading();
-        self.phase = Phase::Idle;
+        let mut effects = Effects::none();
         effects.announce(format!("is primary of view {} no more: {reason}", self.number()));
-        effects.tell(Note::NotServing { view: self.number() });
+        // Told before any lock goes: what waits for one, a join above all, must not take this node for a primary still.
+        effects.tell(Note::NotServing { view: self.number(), can_lead: false });
+        effects.append(self.stop_leading());
+        self.phase = Phase::Idle;
         effects
     }
 

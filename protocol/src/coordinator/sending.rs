@@ -5,11 +5,12 @@ use crate::ids::{Address, Attempt, Index, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::lock::LockOwner;
 use crate::machine::{Effects, Note};
 use crate::message::{PeerMessage, Refusal};
-use crate::operation::Outcome;
+use crate::operation::{Answer, Outcome};
 
 impl Coordinator {
     /// Sends an entry for votes under the next attempt; the third failed attempt is followed by an abort.
     pub(super) fn send_for_votes(&mut self, now: Now, mut flight: Flight) -> Effects {
+        assert!(self.is_leading(), "only who leads the view in force numbers attempts in it");
         let attempts = flight.own.as_ref().map_or(0, |own| own.attempts);
         if flight.may_abort() && attempts >= self.limits.attempts_max {
             flight.abort();
@@ -144,11 +145,11 @@ impl Coordinator {
         for flight in waiting.filter(|flight| flight.entry.index == index) {
             flight.applied = true;
             if let Some(own) = &mut flight.own {
-                own.outcomes = Some(outcomes.clone());
+                own.outcomes.get_or_insert_with(|| outcomes.clone());
             }
         }
         for (_, own) in self.settled.iter_mut().filter(|(at, _)| *at == index) {
-            own.outcomes = Some(outcomes.clone());
+            own.outcomes.get_or_insert_with(|| outcomes.clone());
         }
         let mut effects = self.finish_if_complete(now);
         effects.append(self.tell_settled_if_serving());
@@ -181,7 +182,9 @@ impl Coordinator {
         for flight in waiting.filter(|flight| flight.inherited_lock == Some(owner)) {
             flight.lock_held = true;
         }
-        if let Some(flight) = self.flight.take_if(|flight| flight.stage == Stage::Locking && flight.lock_held) {
+        let leads = self.is_leading();
+        if let Some(flight) = self.flight.take_if(|flight| leads && flight.stage == Stage::Locking && flight.lock_held)
+        {
             return self.send_for_votes(now, flight);
         }
         match owner {
@@ -259,7 +262,7 @@ impl Coordinator {
         let wanted = to.map_or_else(|| others().max(), |to| others().find(|id| *id == to));
         let Some(to) = wanted else { return Effects::none() };
         self.phase = Phase::HandingOver(to);
-        let mut effects = self.turn_away_waiting();
+        let mut effects = self.turn_away_waiting(&Answer::Failed(self.not_primary()));
         effects.announce(format!("hands over to node {to}"));
         effects.append(self.next(now));
         effects

@@ -206,7 +206,8 @@ fn r2_a_repeated_key_in_flight_is_answered_with_the_first_result() {
     let _ = primary.submit(1, post("a"));
     assert!(answers(&primary.submit(2, post("a"))).is_empty());
     let other = Operation { owner: post("a").owner, action: post("b").action };
-    assert_eq!(answers(&primary.submit(3, other)), [(RequestId(3), Answer::Failed(OperationError::KeyReused))]);
+    let answer = Answer::Failed(OperationError::KeyReused);
+    assert_eq!(notes(&primary.submit(3, other)), [Note::AnswerWhenConfirmed { request: RequestId(3), answer }]);
     let told: Vec<u64> = answers(&primary.complete()).iter().map(|(id, _)| id.0).collect();
     assert_eq!(told, [1, 2]);
 }
@@ -376,7 +377,7 @@ fn r10_without_a_quorum_it_stops_being_primary() {
     assert!(told.contains(&(RequestId(1), Answer::Failed(OperationError::OutcomeUnknown))), "{told:?}");
     let not_primary = OperationError::NotPrimary { view: ViewNumber(1), primary: None };
     assert!(told.contains(&(RequestId(2), Answer::Failed(not_primary.clone()))), "{told:?}");
-    assert!(notes(&effects).contains(&Note::NotServing { view: ViewNumber(1) }));
+    assert!(notes(&effects).contains(&Note::NotServing { view: ViewNumber(1), can_lead: false }));
     assert_eq!(answers(&primary.submit(3, post("later"))), [(RequestId(3), Answer::Failed(not_primary))]);
 }
 
@@ -448,6 +449,69 @@ fn a_lost_prepare_is_sent_again_to_who_has_not_voted() {
     let effects = primary.machine.tick(at(10 + setup(&node(3)).timing.resend_ms));
     assert!(letters(&effects, &node(1)).is_empty());
     assert_eq!(prepares(&effects).len(), 2);
+}
+
+#[test]
+fn r2_a_gateway_that_creates_no_channels_repeats_the_same_request() {
+    let mut primary = Primary::new(&[3]);
+    let _ = primary.submit(1, post("a"));
+    let mut again = post("a");
+    let Action::Post { create_channel, .. } = &mut again.action else { panic!("a post") };
+    *create_channel = false;
+    assert!(answers(&primary.submit(2, again)).is_empty());
+    assert_eq!(answers(&primary.complete()).len(), 2);
+}
+
+#[test]
+fn r16_nothing_is_sent_between_a_view_and_its_lead() {
+    let mut primary = Primary::new(&[1, 3]);
+    let asked = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
+    let [Note::Acquire { owner, .. }] = notes(&asked)[..] else { panic!("{asked:?}") };
+    let examine = primary.machine.step(at(10), Input::Granted { owner });
+    let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
+    let _ = primary.machine.step(at(11), Input::ViewChanged(Arc::new(view(2, 3, &[1, 3], 0))));
+    let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
+    let late = primary.machine.step(at(12), Input::Examined { round, verdicts });
+    assert!(late.as_slice().is_empty(), "an attempt of the ended view, in the new one: {late:?}");
+}
+
+#[test]
+fn r20_a_paced_batch_that_is_examined_again_after_a_view_change_has_a_timer() {
+    let mut primary = Primary::new(&[3]);
+    let _ = primary.machine.step(at(10), Input::Pace { delay_ms: 50 });
+    let asked = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
+    let [Note::Acquire { owner, .. }] = notes(&asked)[..] else { panic!("{asked:?}") };
+    assert_eq!(requests(&primary.machine.step(at(10), Input::Granted { owner })).len(), 1);
+    let committed = primary.machine.end;
+    let _ = primary.next_view(view(2, 3, &[3], 0), Vec::new(), committed);
+    let _ = primary.complete();
+    let paced = primary.machine.deadline().expect("it waits for its turn");
+    assert_eq!(requests(&primary.machine.tick(at(paced.0))).len(), 1, "and is examined then");
+}
+
+#[test]
+fn section_4_a_clock_that_jumps_ahead_expires_no_key() {
+    let mut primary = Primary::new(&[3]);
+    let jumped = Now { elapsed: Millis(11), wall: Timestamp(at(11).wall.0 + 25 * 3_600 * 1_000_000) };
+    primary.machine.last_timestamp = at(10).wall;
+    primary.machine.expiry_base = (at(10).wall, Millis(10));
+    let before = primary.machine.expire_keys_before(jumped, jumped.wall);
+    assert!(before < at(0).wall, "a key of a moment ago is a moment old");
+    let day_later = Now { elapsed: Millis(25 * 3_600 * 1_000), wall: jumped.wall };
+    assert!(primary.machine.expire_keys_before(day_later, jumped.wall) > at(0).wall);
+}
+
+#[test]
+fn min_replicas_refuses_what_waited_for_the_view_too() {
+    let mut setup = setup(&node(3));
+    setup.limits.replicas_min = 2;
+    let machine = Coordinator::new(&setup);
+    let mut primary = Primary::leading(machine, view(1, 3, &[1, 3], 0), Vec::new(), (Index(0), Hash::default()));
+    let _ = primary.submit(1, post("a"));
+    let committed = primary.machine.end;
+    let _ = primary.next_view(view(2, 3, &[3], 0), Vec::new(), committed);
+    let error = OperationError::TooFewReplicas { replicas: 1, needed: 2 };
+    assert_eq!(answers(&primary.complete()), [(RequestId(1), Answer::Failed(error))]);
 }
 
 #[test]

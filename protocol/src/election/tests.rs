@@ -141,6 +141,27 @@ fn r14_failed_campaigns_wait_at_random_and_longer_each_time() {
 }
 
 #[test]
+fn r12_4_a_primary_that_still_finishes_its_log_does_not_campaign_against_itself() {
+    let mut election = Election::new(&setup(&node(3)));
+    let known = view(1, 3, &[1, 2, 3], 0);
+    let _ = election.step(at(0), Input::ViewChanged(Arc::new(known.clone())));
+    let effects = election.step(at(1), Input::Election { from: node(1), view: known.clone() });
+    assert_eq!(all_letters(&effects), [("1".to_owned(), PeerMessage::Victory { view: known })]);
+    assert!(notes(&effects).is_empty());
+}
+
+#[test]
+fn r12_4_who_had_to_step_down_lets_others_stand_first() {
+    let mut election = Election::new(&setup(&node(3)));
+    let _ = election.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 0))));
+    let _ = election.step(at(10), Input::NotServing { view: V1, can_lead: false });
+    assert!(!campaigns(&suspect(&mut election)), "it would win, and step down again, for ever");
+    let again = election.deadline().expect("it rests");
+    assert_eq!(again, Millis(10 + setup(&node(3)).timing.election_retry_ms));
+    assert!(campaigns(&election.tick(at(again.0))), "but not for ever: it may be the last one");
+}
+
+#[test]
 fn trust_ends_an_election() {
     let mut election = machine(2);
     let _ = suspect(&mut election);

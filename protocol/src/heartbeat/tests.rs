@@ -105,12 +105,14 @@ fn r11_the_primary_reports_who_is_silent() {
 #[test]
 fn r24_a_witness_that_is_not_listed_asks_to_be_and_the_primary_passes_it_on() {
     let (mut heartbeats, effects) = machine(&witness(2));
-    assert_eq!(letters(&effects, &node(3))[0], PeerMessage::ListMe);
+    assert_eq!(letters(&effects, &node(3))[0], PeerMessage::ListMe { view: V1 });
     assert!(!suspicion(&heartbeats.tick(at(100_000))), "who does not vote suspects nobody");
     let (mut primary, _) = machine(&node(3));
-    let effects = primary.step(at(1), Input::ListMe { from: witness(2) });
+    let effects = primary.step(at(1), Input::ListMe { from: witness(2), view: V1 });
     assert_eq!(notes(&effects), [Note::AddWitness { view: V1, peer: witness(2) }]);
-    assert!(notes(&primary.step(at(1), Input::ListMe { from: witness(1) })).is_empty(), "it is listed");
+    assert!(notes(&primary.step(at(1), Input::ListMe { from: witness(1), view: V1 })).is_empty(), "it is listed");
+    let behind = Input::ListMe { from: witness(2), view: ViewNumber(0) };
+    assert!(notes(&primary.step(at(1), behind)).is_empty(), "it does not keep up with views");
 }
 
 #[test]

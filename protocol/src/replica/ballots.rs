@@ -22,7 +22,9 @@ impl Replica {
     pub(super) fn on_trial(&self, from: &Peer, view: ViewNumber, campaign: u64) -> Effects {
         let mut effects = Effects::none();
         if let Some(known) = self.electorate(from, view) {
-            let willing = self.suspects || known.is_primary(from);
+            // Who knows that its own history is wrong does not want to lead.
+            let unfit = *from == self.me && self.diverged;
+            let willing = !unfit && (self.suspects || known.is_primary(from));
             let answer = PeerMessage::TrialAnswer { view, campaign, willing, promised: self.promised };
             effects.send(&from.address, answer);
         }

@@ -260,7 +260,7 @@ fn section_2_d6_being_primary_is_not_durable() {
     let mut replica = Replica::new(&setup(&node(3)), &recovered(&node(3), Some(view(1, 3, &[1, 2, 3], 0))));
     let told = notes(&replica.tick(at(0)));
     assert!(told.iter().all(|note| !matches!(note, Note::Lead { .. })), "{told:?}");
-    assert!(told.contains(&Note::NotServing { view: ViewNumber(1) }));
+    assert!(told.contains(&Note::NotServing { view: ViewNumber(1), can_lead: true }));
 }
 
 #[test]
@@ -316,6 +316,16 @@ fn r17_who_is_left_out_votes_no_more() {
 }
 
 #[test]
+fn r21_a_late_word_of_the_joins_end_changes_nothing_in_a_replica_that_has_voted_since() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let late = Input::Synced { index: Index(0), hash: Hash::default(), last_timestamp: Timestamp(0) };
+    assert!(replica.step(at(2), late).as_slice().is_empty());
+    assert_eq!(replica.slots.end(), (Index(1), e.hash));
+}
+
+#[test]
 fn a_witness_has_a_vote_and_no_log() {
     let me = witness(1);
     let mut replica = Replica::new(&setup(&me), &recovered(&me, Some(view(1, 3, &[1, 2, 3], 2))));
@@ -329,7 +339,8 @@ fn a_witness_has_a_vote_and_no_log() {
 
 #[test]
 fn r3_a_session_never_takes_instants_back() {
-    let mut replica = replica();
+    let mut replica = Replica::new(&setup(&node(1)), &recovered(&node(1), Some(view(1, 3, &[2, 3], 1))));
+    let _ = replica.tick(at(0));
     let e = entry(9, Hash::default(), "a"); // Its instant is 9; a session of no new posts knows of none.
     let synced = |at| Input::Synced { index: Index(9), hash: e.hash, last_timestamp: Timestamp(at) };
     let _ = replica.step(at(1), synced(9));

@@ -328,6 +328,18 @@ impl Replica {
         effects
     }
 
+    /// the log ends here now. A node that a view lists has voted since, perhaps: what it is told late changes nothing.
+    pub(super) fn on_synced(&mut self, committed: (Index, Hash), last_timestamp: Timestamp) -> Effects {
+        let views = [self.view.as_deref(), self.adopting.as_ref()];
+        if views.into_iter().flatten().any(|view| view.lists(&self.me)) {
+            return Effects::none();
+        }
+        let mut effects = self.unlock_from(Index(0));
+        self.slots.reset(committed, last_timestamp);
+        effects.append(self.log_position());
+        effects
+    }
+
     /// `SyncOk` came; a node that a view lists never gets one.
     pub(super) fn on_sync_began(&mut self, from: SyncFrom) -> Effects {
         let mut effects = self.stop_waiting();

@@ -101,7 +101,7 @@ impl World {
                 self.trace.say(self.now, Weight::Story, || format!("{voter} serves in view {view}"));
                 self.lacks_nothing(node, view.next(), Rule::Lost)
             }
-            Note::NotServing { view } => {
+            Note::NotServing { view, .. } => {
                 if let Some(process) = self.nodes[node].process.as_mut() {
                     process.serving = None;
                 }

@@ -536,7 +536,8 @@ impl Taker {
         let mut effects = Effects::none();
         let position = self.position;
         let Some(session) = self.heard(now, from, id) else { return effects };
-        let is_expected = matches!(session.phase, Phase::Asking | Phase::Ending) && given.after == position.0;
+        let is_ending = matches!(session.phase, Phase::Ending);
+        let is_expected = (is_ending || matches!(session.phase, Phase::Asking)) && given.after == position.0;
         if !is_expected || !given.entries.iter().all(|entry| entry.is_intact()) {
             return effects; // Repeated, overtaken, or broken: what is missing is asked for again.
         }
@@ -547,8 +548,10 @@ impl Taker {
             return effects;
         };
         if given.entries.is_empty() {
-            if given.last {
-                self.end(now, &mut effects);
+            match (given.last, is_ending) {
+                (true, true) => self.send_again(now, &mut effects), // Under another lock perhaps; nothing new to tell here.
+                (true, false) => self.end(now, &mut effects),
+                (false, _) => {}
             }
             return effects;
         }
