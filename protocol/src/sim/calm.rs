@@ -133,9 +133,13 @@ impl World {
         }
     }
 
-    /// As many voters as section 3 lets die, drawn, die for ever at this moment. False when none may.
+    /// As many voters as section 3 lets die, drawn, die for ever at this moment. False when none may: either too few are left,
+    /// or a next view may be half-decided, of which they might be no quorum.
     fn lose_all_but_a_quorum(&mut self) -> bool {
         let Some(view) = self.checker.views().last().cloned() else { return false };
+        if self.nodes.iter().any(|node| node.campaigned >= view.number) {
+            return false;
+        }
         let mut stay: BTreeSet<Voter> = view.voters().map(|peer| peer.voter).collect();
         let mut order: Vec<Voter> = stay.iter().cloned().collect();
         self.rng.shuffle(&mut order);
