@@ -174,11 +174,14 @@ mod tests {
 
     const SECRET: &str = "a secret of the cluster";
 
-    /// A cluster of one, with the port of its own that the system gave.
-    async fn alone(dir: &Path) -> (Running, Address) {
+    /// A port that nobody has.
+    fn port() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let listen = listener.local_addr().expect("bound");
-        drop(listener);
+        listener.local_addr().expect("bound")
+    }
+
+    /// A cluster of one.
+    async fn alone(dir: &Path, listen: SocketAddr) -> (Running, Address) {
         let address = Address::new(&listen.to_string());
         let config = NodeConfig {
             voter: Voter::Replica(NodeId(1)),
@@ -213,7 +216,8 @@ mod tests {
     #[actix_rt::test]
     async fn a_node_serves_calls_over_its_port_and_keeps_what_it_acknowledged() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (running, address) = alone(dir.path()).await;
+        let listen = port();
+        let (running, address) = alone(dir.path(), listen).await;
         let port = CallClient::new(SECRET, "test");
         let known = ViewNumber(0);
         let writes = (0..20).map(|n| port.call(&address, known, create(&format!("c{n}"))));
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!((report.me.voter, report.changes.len()), (Voter::Replica(NodeId(1)), 1));
         running.stop().await;
 
-        let (running, address) = alone(dir.path()).await;
+        let (running, address) = alone(dir.path(), listen).await;
         let all = ClientCall::Read(Query::Channels { limit: 100, after: None });
         let reply = port.call(&address, known, all).await.expect("answered");
         let Answer::Read(Found::Channels { channels, .. }, _) = reply.answer else {
@@ -239,7 +243,7 @@ mod tests {
     #[actix_rt::test]
     async fn section_11_another_cluster_is_refused_and_says_which() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (running, address) = alone(dir.path()).await;
+        let (running, address) = alone(dir.path(), port()).await;
         let letter = Envelope {
             version: PROTOCOL_VERSION,
             cluster: Some(ClusterId(1)),
@@ -265,7 +269,7 @@ mod tests {
     #[actix_rt::test]
     async fn r11_a_stopping_process_ends_its_watches() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (running, address) = alone(dir.path()).await;
+        let (running, address) = alone(dir.path(), port()).await;
         let client = peer_http::client(SECRET, "test", 1);
         let mut watch = client.get(peer_http::url(&address, "watch")).send().await.expect("answered");
         assert!(watch.next().await.is_some_and(|byte| byte.is_ok()), "the head comes at once");

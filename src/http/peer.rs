@@ -135,8 +135,10 @@ async fn authorised(
     }
 }
 
+/// All of the body: what more it holds would be something that this version does not understand.
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, PeerRefused> {
-    postcard::from_bytes(body).map_err(PeerRefused::Malformed)
+    let (value, rest) = postcard::take_from_bytes(body).map_err(PeerRefused::Malformed)?;
+    if rest.is_empty() { Ok(value) } else { Err(PeerRefused::Malformed(postcard::Error::DeserializeBadEncoding)) }
 }
 
 fn encoded<T: Serialize>(value: &T) -> Result<HttpResponse, PeerRefused> {
