@@ -5,9 +5,7 @@
 use crate::http::call_client::CallClient;
 use crate::http::client::{self, ClientApi};
 use crate::node::{self, NodePlan, Signals};
-use actix::Actor;
-use actix_rt::Arbiter;
-use lockstep_actors::gateway::{GatewayActor, GatewayConfig, GatewayHandle, handle};
+use lockstep_actors::gateway::{Gateway, GatewayActor, GatewayConfig, GatewayHandle};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,12 +36,13 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
         Some(plan) => Some(node::start(plan).await?),
         None => None,
     };
-    let thread = Arbiter::new();
     let seed = getrandom::u64().map_err(|error| format!("no randomness: {error}"))?;
-    let actor = GatewayActor::start_in_arbiter(&thread.handle(), move |_| {
-        GatewayActor::new(config, Box::new(CallClient::new(&secret, &name)), seed)
-    });
-    let server = client::serve(listener, api(handle(actor))).map_err(|error| format!("{listen}: {error}"))?;
+    let gateway = Gateway::default();
+    let handle: Arc<dyn GatewayHandle> = Arc::new(gateway.clone());
+    let on_thread = move || {
+        gateway.start_here(|| GatewayActor::new(config.clone(), Box::new(CallClient::new(&secret, &name)), seed));
+    };
+    let server = client::serve(listener, api(handle), on_thread).map_err(|error| format!("{listen}: {error}"))?;
     let serving = server.handle();
     actix_rt::spawn(server);
     log::info!("the client port is {listen}");
@@ -54,6 +53,5 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
     if let Some(witness) = witness {
         witness.stop().await;
     }
-    thread.stop();
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 use crate::http::peer::{self, PeerApi};
 use crate::http::peer_client::PeerClient;
+use actix_rt::time::sleep;
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::dev::ServerHandle;
 use lockstep_actors::hands::OnHalt;
@@ -22,6 +23,9 @@ pub const EXIT_HALTED: i32 = 70;
 
 /// How long a handover may take, before the process stops without one: the others elect then.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the last answers may take to leave.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// Everything that a node is run with. Plain, checked values.
 #[derive(Clone, Debug)]
@@ -92,10 +96,12 @@ impl Signals {
 /// Why it could not, for the operator.
 pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let NodePlan { config, listen, secret } = plan;
-    let listener = listen_on(listen)?;
+    // Early, for a clear error; but nobody is let wait in line while the disk is read: a refused connection says more.
+    drop(listen_on(listen)?);
     let dir = config.data_dir.display().to_string();
     let own_name = process_name(&config.voter);
     let opened = open(config, on_halt()).map_err(|error| format!("{dir}: {error}"))?;
+    let listener = listen_on(listen)?;
     let node: Arc<OnceLock<Node>> = Arc::default();
     let (stop, stopping) = watch::channel(false);
     let (on_thread, mut threads) = mpsc::unbounded_channel();
@@ -139,10 +145,132 @@ impl Running {
     pub async fn stop(self) {
         self.node.hand_over(HAND_OVER_PATIENCE).await;
         self.stop.send_replace(true);
-        self.server.stop(true).await;
+        // All answers are written by now; what other nodes keep open would only be waited for in vain.
+        sleep(LAST_WORDS).await;
+        self.server.stop(false).await;
         for arbiter in self.arbiters {
             arbiter.stop();
         }
         self.node.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::call_client::CallClient;
+    use crate::http::peer_http::{self, PostFailed};
+    use bytes::Bytes;
+    use futures_util::StreamExt;
+    use lockstep_actors::engine::FaultPlan;
+    use lockstep_actors::gateway::{ClientCall, NodePort};
+    use lockstep_protocol::ids::{Address, ClusterId, NodeId, ViewNumber};
+    use lockstep_protocol::machine::{Limits, Timing};
+    use lockstep_protocol::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
+    use lockstep_protocol::operation::{
+        Action, Answer, ChannelName, Found, IdempotencyKey, KeyOwner, Operation, Query, UserName,
+    };
+    use std::path::Path;
+
+    const SECRET: &str = "a secret of the cluster";
+
+    /// A cluster of one, with the port of its own that the system gave.
+    async fn alone(dir: &Path) -> (Running, Address) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listen = listener.local_addr().expect("bound");
+        drop(listener);
+        let address = Address::new(&listen.to_string());
+        let config = NodeConfig {
+            voter: Voter::Replica(NodeId(1)),
+            address: address.clone(),
+            seeds: vec![address.clone()],
+            timing: Timing { seek_interval_ms: 50, ..Timing::default() },
+            limits: Limits::default(),
+            data_dir: dir.to_owned(),
+            faults: FaultPlan::default(),
+        };
+        let plan = NodePlan { config, listen, secret: SECRET.to_owned() };
+        let running = start(plan).await.expect("starts");
+        for _ in 0..500 {
+            if running.node.leading(ViewNumber(0)).serving.is_some() {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        (running, address)
+    }
+
+    fn create(name: &str) -> ClientCall {
+        let owner =
+            KeyOwner { user: UserName::new("ada").expect("a name"), key: IdempotencyKey::new(name).expect("a key") };
+        ClientCall::Write(Operation { owner, action: Action::CreateChannel { channel: channel(name) } })
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).expect("a name")
+    }
+
+    #[actix_rt::test]
+    async fn a_node_serves_calls_over_its_port_and_keeps_what_it_acknowledged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (running, address) = alone(dir.path()).await;
+        let port = CallClient::new(SECRET, "test");
+        let known = ViewNumber(0);
+        let writes = (0..20).map(|n| port.call(&address, known, create(&format!("c{n}"))));
+        for reply in futures_util::future::join_all(writes).await {
+            let reply = reply.expect("answered");
+            assert!(matches!(reply.answer, Answer::Written(..)), "{:?}", reply.answer);
+            assert!(reply.view.is_some(), "the caller knew none");
+        }
+        let report = port.report(&address).await.expect("a report, as JSON");
+        assert_eq!((report.me.voter, report.changes.len()), (Voter::Replica(NodeId(1)), 1));
+        running.stop().await;
+
+        let (running, address) = alone(dir.path()).await;
+        let all = ClientCall::Read(Query::Channels { limit: 100, after: None });
+        let reply = port.call(&address, known, all).await.expect("answered");
+        let Answer::Read(Found::Channels { channels, .. }, _) = reply.answer else {
+            unreachable!("not what was asked: {:?}", reply.answer)
+        };
+        assert_eq!(channels.len(), 20);
+        running.stop().await;
+    }
+
+    #[actix_rt::test]
+    async fn section_11_another_cluster_is_refused_and_says_which() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (running, address) = alone(dir.path()).await;
+        let letter = Envelope {
+            version: PROTOCOL_VERSION,
+            cluster: Some(ClusterId(1)),
+            from: running.node.me().clone(),
+            view: ViewNumber(1),
+            message: PeerMessage::AskView,
+        };
+        let body = Bytes::from(postcard::to_stdvec(&vec![letter]).expect("encodes"));
+        let post = |secret: &'static str| {
+            let (url, body) = (peer_http::url(&address, "letters"), body.clone());
+            async move {
+                let client = peer_http::client(secret, "test", 1);
+                peer_http::post(&client, &url, body, Duration::from_secs(5)).await
+            }
+        };
+        let Err(PostFailed::Denied(reason)) = post(SECRET).await else { unreachable!("it was taken") };
+        assert!(reason.starts_with("409") && reason.contains("this node belongs to"), "{reason}");
+        let Err(PostFailed::Denied(reason)) = post("another").await else { unreachable!("it was taken") };
+        assert!(reason.starts_with("401"), "{reason}");
+        running.stop().await;
+    }
+
+    #[actix_rt::test]
+    async fn r11_a_stopping_process_ends_its_watches() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (running, address) = alone(dir.path()).await;
+        let client = peer_http::client(SECRET, "test", 1);
+        let mut watch = client.get(peer_http::url(&address, "watch")).send().await.expect("answered");
+        assert!(watch.next().await.is_some_and(|byte| byte.is_ok()), "the head comes at once");
+        let ended = async { while let Some(Ok(_)) = watch.next().await {} };
+        let (stopped, ()) = tokio::join!(running.stop(), ended);
+        assert_eq!(stopped, ());
     }
 }

@@ -46,10 +46,10 @@ fn every_number_has_bounds_and_every_bound_a_number() {
     for line in DEFAULT_TOML.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
         if let Some(name) = line.strip_prefix('[') {
             table = name.trim_end_matches(']').to_owned();
-        } else if let Some((name, value)) = line.split_once(" = ") {
-            if let Ok(number) = value.trim().parse::<i64>() {
-                numbers.push((format!("{table}.{name}"), number));
-            }
+        } else if let Some((name, value)) = line.split_once(" = ")
+            && let Ok(number) = value.trim().parse::<i64>()
+        {
+            numbers.push((format!("{table}.{name}"), number));
         }
     }
     assert_eq!(numbers.len(), BOUNDS.len());

@@ -197,8 +197,11 @@ impl Coordinator {
         if let Some(pending) = self.pending_with_key(&operation) {
             if pending.operation.action == operation.action {
                 pending.requests.push(request);
-            } else {
+            } else if self.queue.with_key(&operation.owner).is_none() && self.examining.is_none() {
                 effects.answer(request, Answer::Failed(OperationError::KeyReused));
+            } else {
+                // The store was not asked yet which of the two the key stands for: it may be this one.
+                effects.answer(request, Answer::Failed(OperationError::OutcomeUnknown));
             }
             return effects;
         }

@@ -7,7 +7,7 @@
 
 use crate::ids::{Address, ClusterId, Peer, RequestId, ViewNumber};
 use crate::machine::Note;
-use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
+use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage, PeerMessage as P};
 use crate::operation::{Operation, Query};
 use crate::storage::{StorageEvent, Writer};
 use crate::{birth, campaign, coordinator, election, heartbeat, lock, read, replica, sync};
@@ -170,77 +170,67 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
     use Delivery::{Birth, Campaign, Coordinator, Election, Heartbeat, Reads, Replica, Sync};
     let learnt = |view| Replica(replica::Input::Learnt { view });
     let delivery = match message {
-        PeerMessage::Prepare { view, attempt, entry, commit_index } => {
+        P::Prepare { view, attempt, entry, commit_index } => {
             Replica(replica::Input::Prepare { from, view, attempt, entry, commit_index })
         }
-        PeerMessage::Vote { view, attempt, index, refusal } => {
+        P::Vote { view, attempt, index, refusal } => {
             Coordinator(coordinator::Input::Vote { from, view, attempt, index, refusal })
         }
-        PeerMessage::Commit { view, attempt, index, hash } => {
+        P::Commit { view, attempt, index, hash } => {
             Replica(replica::Input::Commit { from, view, attempt, index, hash })
         }
-        PeerMessage::Committed { view, attempt, index } => {
+        P::Committed { view, attempt, index } => {
             Coordinator(coordinator::Input::Committed { from, view, attempt, index })
         }
-        PeerMessage::Confirm { view, round } => Replica(replica::Input::Confirm { from, view, round }),
-        PeerMessage::Confirmed { view, round, refusal } => Reads(read::Input::Confirmed { from, view, round, refusal }),
-        PeerMessage::Heartbeat { view, beat, log_end, commit_index, hash } => {
+        P::Confirm { view, round } => Replica(replica::Input::Confirm { from, view, round }),
+        P::Confirmed { view, round, refusal } => Reads(read::Input::Confirmed { from, view, round, refusal }),
+        P::Heartbeat { view, beat, log_end, commit_index, hash } => {
             Heartbeat(heartbeat::Input::Heartbeat { from, view, beat, log_end, commit_index, hash })
         }
-        PeerMessage::HeartbeatAnswer { view, beat, serving } => {
+        P::HeartbeatAnswer { view, beat, serving } => {
             Heartbeat(heartbeat::Input::HeartbeatAnswer { from, view, beat, serving })
         }
-        PeerMessage::Election { view } => {
+        P::Election { view } => {
             to.push(learnt(view.clone()));
             Election(election::Input::Election { from, view })
         }
-        PeerMessage::Alive { view, can_lead } => Election(election::Input::Alive { from, view, can_lead }),
-        PeerMessage::Victory { view } => {
+        P::Alive { view, can_lead } => Election(election::Input::Alive { from, view, can_lead }),
+        P::Victory { view } => {
             to.push(learnt(view.clone()));
             Election(election::Input::Victory { from, view })
         }
-        PeerMessage::TakeOver { view } => Coordinator(coordinator::Input::TakeOver { from, view }),
-        PeerMessage::Trial { view, campaign } => Replica(replica::Input::Trial { from, view, campaign }),
-        PeerMessage::TrialAnswer { view, campaign, willing, promised } => {
+        P::TakeOver { view } => Coordinator(coordinator::Input::TakeOver { from, view }),
+        P::Trial { view, campaign } => Replica(replica::Input::Trial { from, view, campaign }),
+        P::TrialAnswer { view, campaign, willing, promised } => {
             Campaign(campaign::Input::TrialAnswer { from, view, campaign, willing, promised })
         }
-        PeerMessage::Promise { view, ballot } => Replica(replica::Input::Promise { from, view, ballot }),
-        PeerMessage::Promised { view, ballot, answer } => {
-            Campaign(campaign::Input::Promised { from, view, ballot, answer })
-        }
-        PeerMessage::Accept { view, ballot, proposal } => {
-            Replica(replica::Input::Accept { from, view, ballot, proposal })
-        }
-        PeerMessage::Accepted { view, ballot, answer } => {
-            Campaign(campaign::Input::Accepted { from, view, ballot, answer })
-        }
-        PeerMessage::AskView => Replica(replica::Input::AskView { from }),
-        PeerMessage::ViewIs { view } => {
+        P::Promise { view, ballot } => Replica(replica::Input::Promise { from, view, ballot }),
+        P::Promised { view, ballot, answer } => Campaign(campaign::Input::Promised { from, view, ballot, answer }),
+        P::Accept { view, ballot, proposal } => Replica(replica::Input::Accept { from, view, ballot, proposal }),
+        P::Accepted { view, ballot, answer } => Campaign(campaign::Input::Accepted { from, view, ballot, answer }),
+        P::AskView => Replica(replica::Input::AskView { from }),
+        P::ViewIs { view } => {
             to.push(Election(election::Input::Reached { from, view: view.number }));
             learnt(view)
         }
-        PeerMessage::BeginSync { nonce, commit_index, hash } => {
-            Sync(sync::Input::BeginSync { from, nonce, commit_index, hash })
-        }
-        PeerMessage::SyncOk { nonce, view, session, from: start } => {
+        P::BeginSync { nonce, commit_index, hash } => Sync(sync::Input::BeginSync { from, nonce, commit_index, hash }),
+        P::SyncOk { nonce, view, session, from: start } => {
             Sync(sync::Input::SyncOk { from, nonce, view, session, start })
         }
-        PeerMessage::SyncRefused { session, reason } => Sync(sync::Input::SyncRefused { from, session, reason }),
-        PeerMessage::GiveMeAllData { session, cursor } => Sync(sync::Input::GiveMeAllData { from, session, cursor }),
-        PeerMessage::Chunk { session, cursor, pairs, checksum, last } => {
+        P::SyncRefused { session, reason } => Sync(sync::Input::SyncRefused { from, session, reason }),
+        P::GiveMeAllData { session, cursor } => Sync(sync::Input::GiveMeAllData { from, session, cursor }),
+        P::Chunk { session, cursor, pairs, checksum, last } => {
             Sync(sync::Input::Chunk { from, session, cursor, pairs, checksum, last })
         }
-        PeerMessage::GiveEntries { session, after } => Sync(sync::Input::GiveEntries { from, session, after }),
-        PeerMessage::Entries { session, after, entries, last } => {
+        P::GiveEntries { session, after } => Sync(sync::Input::GiveEntries { from, session, after }),
+        P::Entries { session, after, entries, last } => {
             Sync(sync::Input::Entries { from, session, after, entries, last })
         }
-        PeerMessage::EndSync { session, index, hash } => Sync(sync::Input::EndSync { from, session, index, hash }),
-        PeerMessage::ListMe => Heartbeat(heartbeat::Input::ListMe { from }),
-        PeerMessage::Hello { seeds } => Birth(birth::Input::Hello { from, seeds }),
-        PeerMessage::HelloAnswer { seeds, view } => {
-            if let Some(view) = &view {
-                to.push(learnt(view.clone()));
-            }
+        P::EndSync { session, index, hash } => Sync(sync::Input::EndSync { from, session, index, hash }),
+        P::ListMe => Heartbeat(heartbeat::Input::ListMe { from }),
+        P::Hello { seeds } => Birth(birth::Input::Hello { from, seeds }),
+        P::HelloAnswer { seeds, view } => {
+            to.extend(view.clone().map(learnt));
             Birth(birth::Input::HelloAnswer { from, seeds, view })
         }
     };

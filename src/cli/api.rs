@@ -210,4 +210,56 @@ mod tests {
         assert_eq!(problem("u", 504, &body).to_string(), "who knows (outcome_unknown); repeat it with --key k");
         assert_eq!(problem("http://u", 500, &Value::Null).to_string(), "http://u answered 500");
     }
+
+    /// A gateway that gives these answers, one for each connection, and tells the keys that it was sent.
+    async fn scripted(answers: Vec<(u16, &'static str)>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let served = actix_rt::spawn(async move {
+            let mut keys = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).await.expect("a request");
+                let request = String::from_utf8_lossy(&request[..read]).to_lowercase();
+                let key = request.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).unwrap_or_default();
+                keys.push(key.to_owned());
+                let head =
+                    format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all((head + body).as_bytes()).await.expect("answered");
+            }
+            keys
+        });
+        (url, served)
+    }
+
+    fn target(urls: &[&str], patience: u64) -> Target {
+        Target { gateway: Some(urls.join(",")), user: Some("ada".into()), patience, json: false }
+    }
+
+    #[actix_rt::test]
+    async fn s3_every_try_of_a_write_has_the_same_key() {
+        let unknown = r#"{"code": "outcome_unknown", "detail": "who knows"}"#;
+        let (first, first_keys) = scripted(vec![(503, r#"{"code": "no_primary"}"#), (504, unknown)]).await;
+        let (second, second_keys) = scripted(vec![(504, unknown), (201, r#"{"message": {}}"#)]).await;
+        let dead = "http://127.0.0.1:1";
+        let call = Call::write(Method::POST, "/v1/x".into(), Some(json!({"text": "x"})), None).expect("a call");
+        let gateways = Gateways::new(&target(&[&first, dead, &second], 30));
+        assert_eq!(gateways.ask(&call).await, Ok(json!({"message": {}})));
+        let keys = [first_keys.await.expect("keys"), second_keys.await.expect("keys")].concat();
+        assert_eq!(keys.len(), 4);
+        assert!(keys.iter().all(|key| *key == keys[0] && key.len() == 32), "{keys:?}");
+    }
+
+    #[actix_rt::test]
+    async fn what_will_not_change_is_not_tried_again() {
+        let (url, keys) = scripted(vec![(409, r#"{"code": "aborted", "detail": "never"}"#)]).await;
+        let call = Call::write(Method::PUT, "/v1/x".into(), None, Some("k".into())).expect("a call");
+        let failure = Gateways::new(&target(&[&url], 30)).ask(&call).await.expect_err("it was aborted");
+        assert_eq!((failure.to_string(), keys.await.expect("keys")), ("never (aborted)".into(), vec!["k".to_owned()]));
+        let impatient = Gateways::new(&target(&["127.0.0.1:1"], 0));
+        let failure = impatient.ask(&call).await.expect_err("nobody is there");
+        assert!(failure.to_string().starts_with("http://127.0.0.1:1 cannot be asked"), "{failure}");
+    }
 }

@@ -89,7 +89,9 @@ fn begin(arguments: &Arguments, role: Role) -> Result<(Settings, Option<PidFile>
 
 /// Lines for people, short: when, how grave, what. `RUST_LOG` goes before the settings.
 fn begin_logger(level: &str) {
-    let filter = env_logger::Env::default().default_filter_or(format!("{level},actix_server=warn"));
+    // What libraries say is for their makers, except when it is grave.
+    let others = if matches!(level, "off" | "error") { level } else { "warn" };
+    let filter = env_logger::Env::default().default_filter_or(format!("{others},lockstep={level}"));
     let line = |out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>| {
         writeln!(out, "{} {:<5} {}", out.timestamp_millis(), record.level(), record.args())
     };

@@ -132,7 +132,11 @@ fn what_it_knows(recovered: &Recovered, vote: &VoteRecord) -> Vec<String> {
     let mut story = vec![
         format!("{} of cluster {}", recovered.identity.voter, view.cluster),
         format!("  last view that it knows: {}, primary {}", view.number, view.primary),
-        format!("  its replicas: {}; its witnesses: {}", ids.join(", "), names.join(", ")),
+        format!(
+            "  its replicas: {}; its witnesses: {}",
+            ids.join(", "),
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        ),
         format!("  committed up to entry {committed} (hash {hash}), {}", until(recovered.last_timestamp)),
     ];
     if let (Some(first), Some(end)) = (recovered.tail.first(), recovered.tail.last()) {

@@ -185,6 +185,7 @@ impl Shared {
     fn failed(&self, to: &Address, failed: PostFailed) -> CallFailed {
         match failed {
             PostFailed::Refused => CallFailed::Unreached,
+            PostFailed::NotReady => CallFailed::Refused("not ready".to_owned()),
             PostFailed::Broken | PostFailed::Silent => CallFailed::Lost,
             PostFailed::Denied(reason) => {
                 self.refusals.log(to, &reason);

@@ -5,8 +5,9 @@
 //!
 //! Not here: event streams, proof of who calls, TLS.
 
+use super::client_json::{Body, ClusterJson};
 use super::error::ApiError;
-use super::{client_body, client_json, client_query};
+use super::{client_body, client_query};
 use crate::settings::{GatewaySettings, Settings};
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
@@ -19,7 +20,7 @@ use lockstep_protocol::ids::{Timestamp, ViewNumber};
 use lockstep_protocol::operation::{
     Action, Answer, ChannelName, Found, Invalid, KeyOwner, Operation, OperationError, Outcome, Query, Receipt,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,11 +78,11 @@ impl ClientApi {
         let failed = |error| Err(ApiError::Operation { error, key: Some(key) });
         match self.gateway.call(ClientCall::Write(Operation { owner, action })).await {
             Answer::Written(Outcome::Message(message), receipt) => {
-                Ok(answer(done, &receipt, &json!({ "message": client_json::message(&message) })))
+                Ok(answer(done, &receipt, &Body::Message { message: (&message).into() }))
             }
             Answer::Written(Outcome::Channel { channel, created }, receipt) => {
                 let done = if created { StatusCode::CREATED } else { StatusCode::OK };
-                Ok(answer(done, &receipt, &json!({ "channel": client_json::channel(&channel) })))
+                Ok(answer(done, &receipt, &Body::Channel { channel: (&channel).into() }))
             }
             Answer::Written(Outcome::Aborted, _) => failed(OperationError::Aborted),
             Answer::Failed(error) => failed(error),
@@ -92,31 +93,29 @@ impl ClientApi {
     /// Asks a query, and answers with what it found and its receipt.
     async fn read(&self, query: Query) -> Reply {
         match self.gateway.call(ClientCall::Read(query.clone())).await {
-            Answer::Read(found, receipt) => Ok(answer(StatusCode::OK, &receipt, &found_json(&query, &found))),
+            Answer::Read(found, receipt) => Ok(answer(StatusCode::OK, &receipt, &body(&query, &found))),
             Answer::Failed(error) => Err(ApiError::Operation { error, key: None }),
             Answer::Written(..) => Err(ApiError::Internal("a query was answered like a write")),
         }
     }
 }
 
-fn found_json(query: &Query, found: &Found) -> Value {
+fn body<'a>(query: &Query, found: &'a Found) -> Body<'a> {
     let next = client_query::next(query, found);
     match found {
         Found::Messages { messages, has_more } => {
-            let messages: Vec<_> = messages.iter().map(client_json::message).collect();
-            json!({ "messages": messages, "next": next, "has_more": has_more })
+            Body::Messages { messages: messages.iter().map(Into::into).collect(), next, has_more: *has_more }
         }
         Found::Channels { channels, has_more } => {
-            let channels: Vec<_> = channels.iter().map(client_json::channel).collect();
-            json!({ "channels": channels, "next": next, "has_more": has_more })
+            Body::Channels { channels: channels.iter().map(Into::into).collect(), next, has_more: *has_more }
         }
-        Found::Message(message) => json!({ "message": client_json::message(message) }),
-        Found::Channel(channel) => json!({ "channel": client_json::channel(channel) }),
+        Found::Message(message) => Body::Message { message: message.into() },
+        Found::Channel(channel) => Body::Channel { channel: channel.into() },
     }
 }
 
 /// An answer about stored data, with its receipt.
-fn answer(status: StatusCode, receipt: &Receipt, body: &Value) -> HttpResponse {
+fn answer(status: StatusCode, receipt: &Receipt, body: &Body<'_>) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     let ViewNumber(view) = receipt.view;
     response.insert_header(("Lockstep-View", view)).insert_header(("Lockstep-Index", receipt.index.0));
@@ -167,7 +166,7 @@ async fn channels(api: Api, request: HttpRequest) -> Reply {
 }
 
 async fn cluster(api: Api) -> Reply {
-    Ok(HttpResponse::Ok().json(client_json::cluster(&api.gateway.cluster().await)))
+    Ok(HttpResponse::Ok().json(ClusterJson::from(&api.gateway.cluster().await)))
 }
 
 async fn healthz() -> Reply {
@@ -252,13 +251,19 @@ fn over(request: &ServiceRequest, limits: &ClientLimits) -> Option<ApiError> {
     too_large.then_some(ApiError::BodyTooLarge { bytes_max: limits.body_bytes_max })
 }
 
-/// Serves the API on this port until it is stopped; signals are the caller's.
+/// Serves the API on this port until it is stopped; signals are the caller's. One thread serves: `on_thread` is called there
+/// first, so that the actor behind the API can run on the same one; a wake-up across threads costs more than a request.
 ///
 /// # Errors
 /// When the port cannot be listened on.
-pub fn serve(listener: TcpListener, api: ClientApi) -> std::io::Result<Server> {
+pub fn serve(
+    listener: TcpListener,
+    api: ClientApi,
+    on_thread: impl Fn() + Clone + Send + 'static,
+) -> std::io::Result<Server> {
     let limits = api.limits;
     let server = HttpServer::new(move || {
+        on_thread();
         App::new()
             .app_data(web::Data::new(api.clone()))
             .wrap(from_fn(within_limits))
@@ -268,6 +273,8 @@ pub fn serve(listener: TcpListener, api: ClientApi) -> std::io::Result<Server> {
     });
     let server = server
         .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
+        .workers(1)
+        .tcp_nodelay(true)
         .max_connections(limits.connections_max)
         .shutdown_timeout(5)
         .disable_signals();

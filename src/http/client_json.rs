@@ -1,11 +1,13 @@
 //! What answers look like: the JSON of messages, channels, pages and the cluster, as `docs/api.md` gives it.
+//!
+//! Fields stand in the order in which people look for them; programs need no order.
 
-use lockstep_actors::gateway::{ClusterReport, NodeAnswer, NodeReport};
+use lockstep_actors::gateway::{ClusterReport, NodeAnswer, NodeReport, ViewChange};
 use lockstep_protocol::ids::{Timestamp, Voter};
-use lockstep_protocol::operation::{Channel, Message};
+use lockstep_protocol::operation::{Channel, Message, UserName};
 use lockstep_protocol::status::{Role, SyncStatus};
 use lockstep_protocol::view::View;
-use serde_json::{Value, json};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -22,70 +24,160 @@ pub fn instant(at: Timestamp) -> String {
 }
 
 /// A message.
-#[must_use]
-pub fn message(message: &Message) -> Value {
-    json!({
-        "id": message.id.to_string(),
-        "channel": message.channel.as_str(),
-        "user": message.user.as_str(),
-        "text": message.text.as_str(),
-        "posted_at": instant(message.id),
-        "starred_by": message.starred_by.iter().map(|user| user.as_str()).collect::<Vec<_>>(),
-    })
+#[derive(Debug, Serialize)]
+pub struct MessageJson<'a> {
+    id: String,
+    channel: &'a str,
+    user: &'a str,
+    text: &'a str,
+    posted_at: String,
+    starred_by: Vec<&'a str>,
+}
+
+impl<'a> From<&'a Message> for MessageJson<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            id: message.id.to_string(),
+            channel: message.channel.as_str(),
+            user: message.user.as_str(),
+            text: message.text.as_str(),
+            posted_at: instant(message.id),
+            starred_by: message.starred_by.iter().map(UserName::as_str).collect(),
+        }
+    }
 }
 
 /// A channel.
-#[must_use]
-pub fn channel(channel: &Channel) -> Value {
-    json!({
-        "name": channel.name.as_str(),
-        "created_at": instant(channel.created_at),
-        "created_by": channel.created_by.as_str(),
-    })
+#[derive(Debug, Serialize)]
+pub struct ChannelJson<'a> {
+    name: &'a str,
+    created_at: String,
+    created_by: &'a str,
+}
+
+impl<'a> From<&'a Channel> for ChannelJson<'a> {
+    fn from(channel: &'a Channel) -> Self {
+        Self {
+            name: channel.name.as_str(),
+            created_at: instant(channel.created_at),
+            created_by: channel.created_by.as_str(),
+        }
+    }
+}
+
+/// What an answer about stored data holds.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Body<'a> {
+    /// One message.
+    Message {
+        /// The message.
+        message: MessageJson<'a>,
+    },
+    /// One channel.
+    Channel {
+        /// The channel.
+        channel: ChannelJson<'a>,
+    },
+    /// A page of messages.
+    Messages {
+        /// In the order asked for.
+        messages: Vec<MessageJson<'a>>,
+        /// The cursor of the next page.
+        next: Option<String>,
+        /// Whether there is one.
+        has_more: bool,
+    },
+    /// A page of channels.
+    Channels {
+        /// By name.
+        channels: Vec<ChannelJson<'a>>,
+        /// The cursor of the next page.
+        next: Option<String>,
+        /// Whether there is one.
+        has_more: bool,
+    },
 }
 
 /// `GET /v1/cluster`.
-#[must_use]
-pub fn cluster(report: &ClusterReport) -> Value {
-    let view = report.view.as_deref();
-    let primary = report.primary();
-    let reports = || report.nodes.iter().filter_map(|node| node.report.as_ref().ok());
-    let cluster_id = view.map(|view| view.cluster).or_else(|| reports().find_map(|node| node.cluster));
-    // Without a primary, whoever knows most of the past tells it.
-    let teller = primary.or_else(|| reports().max_by_key(|node| node.changes.last().map(|change| change.view)));
-    let is_witness = |node: &&NodeAnswer| matches!(node.voter, Some(Voter::Witness(_)));
-    json!({
-        "cluster_id": cluster_id.map(|id| id.to_string()),
-        "view": view.map(view_json),
-        "nodes": report.nodes.iter().filter(|node| !is_witness(node)).map(|n| node(n, view, primary)).collect::<Vec<_>>(),
-        "witnesses": report.nodes.iter().filter(is_witness).map(|node| witness(node, view)).collect::<Vec<_>>(),
-        "sync": primary.and_then(|primary| primary.status.sync.as_ref()).map(sync),
-        "changes": teller.map(changes).unwrap_or_default(),
-    })
+#[derive(Debug, Serialize)]
+pub struct ClusterJson<'a> {
+    cluster_id: Option<String>,
+    view: Option<ViewJson>,
+    nodes: Vec<NodeJson<'a>>,
+    witnesses: Vec<WitnessJson<'a>>,
+    sync: Option<SyncJson<'a>>,
+    changes: Vec<ChangeJson<'a>>,
 }
 
-fn view_json(view: &View) -> Value {
-    json!({
-        "number": view.number.0,
-        "primary": view.primary.0,
-        "replicas": view.replicas.keys().map(|id| id.0).collect::<Vec<_>>(),
-        "witnesses": view.witnesses.keys().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+impl<'a> From<&'a ClusterReport> for ClusterJson<'a> {
+    fn from(report: &'a ClusterReport) -> Self {
+        let view = report.view.as_deref();
+        let primary = report.primary();
+        let reports = || report.nodes.iter().filter_map(|node| node.report.as_ref().ok());
+        let cluster_id = view.map(|view| view.cluster).or_else(|| reports().find_map(|node| node.cluster));
+        // Without a primary, whoever knows most of the past tells it.
+        let teller = primary.or_else(|| reports().max_by_key(|node| node.changes.last().map(|change| change.view)));
+        let is_witness = |node: &&NodeAnswer| matches!(node.voter, Some(Voter::Witness(_)));
+        let nodes = report.nodes.iter().filter(|node| !is_witness(node));
+        Self {
+            cluster_id: cluster_id.map(|id| id.to_string()),
+            view: view.map(ViewJson::from),
+            nodes: nodes.map(|node| NodeJson::new(node, view, primary)).collect(),
+            witnesses: report.nodes.iter().filter(is_witness).map(|node| WitnessJson::new(node, view)).collect(),
+            sync: primary.and_then(|primary| primary.status.sync.as_ref()).map(SyncJson::from),
+            changes: teller.map(|teller| teller.changes.iter().map(ChangeJson::from).collect()).unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ViewJson {
+    number: u64,
+    primary: u32,
+    replicas: Vec<u32>,
+    witnesses: Vec<String>,
+}
+
+impl From<&View> for ViewJson {
+    fn from(view: &View) -> Self {
+        Self {
+            number: view.number.0,
+            primary: view.primary.0,
+            replicas: view.replicas.keys().map(|id| id.0).collect(),
+            witnesses: view.witnesses.keys().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// A data node. What it last applied is set against what the primary did.
-fn node(node: &NodeAnswer, view: Option<&View>, primary: Option<&NodeReport>) -> Value {
-    let status = node.report.as_ref().ok().map(|report| &report.status);
-    let lag = primary.zip(status).map(|(primary, status)| primary.status.applied.0.saturating_sub(status.applied.0));
-    json!({
-        "id": node.voter.as_ref().and_then(Voter::node).map(|id| id.0),
-        "address": node.address.as_str(),
-        "state": node_state(node, view),
-        "log_end": status.map(|status| status.log_end.0),
-        "applied": status.map(|status| status.applied.0),
-        "lag": lag,
-        "detail": detail(node),
-    })
+#[derive(Debug, Serialize)]
+struct NodeJson<'a> {
+    id: Option<u32>,
+    address: &'a str,
+    state: &'static str,
+    log_end: Option<u64>,
+    applied: Option<u64>,
+    lag: Option<u64>,
+    detail: Option<&'a str>,
+}
+
+impl<'a> NodeJson<'a> {
+    fn new(node: &'a NodeAnswer, view: Option<&View>, primary: Option<&NodeReport>) -> Self {
+        let status = node.report.as_ref().ok().map(|report| &report.status);
+        let behind = |(primary, status): (&NodeReport, &lockstep_protocol::status::NodeStatus)| {
+            primary.status.applied.0.saturating_sub(status.applied.0)
+        };
+        Self {
+            id: node.voter.as_ref().and_then(Voter::node).map(|id| id.0),
+            address: node.address.as_str(),
+            state: node_state(node, view),
+            log_end: status.map(|status| status.log_end.0),
+            applied: status.map(|status| status.applied.0),
+            lag: primary.zip(status).map(behind),
+            detail: detail(node),
+        }
+    }
 }
 
 fn node_state(node: &NodeAnswer, view: Option<&View>) -> &'static str {
@@ -98,18 +190,28 @@ fn node_state(node: &NodeAnswer, view: Option<&View>) -> &'static str {
     }
 }
 
-/// A witness: it votes, it waits for a seat, or it does not answer.
-fn witness(node: &NodeAnswer, view: Option<&View>) -> Value {
-    let name = match &node.voter {
-        Some(Voter::Witness(name)) => Some(name.to_string()),
-        Some(Voter::Replica(_)) | None => None,
-    };
-    let state = match &node.report {
-        Ok(report) if view.is_some_and(|view| view.lists(&report.me)) => "voting",
-        Ok(_) => "waiting",
-        Err(_) => "offline",
-    };
-    json!({ "name": name, "address": node.address.as_str(), "state": state, "detail": detail(node) })
+#[derive(Debug, Serialize)]
+struct WitnessJson<'a> {
+    name: Option<String>,
+    address: &'a str,
+    state: &'static str,
+    detail: Option<&'a str>,
+}
+
+impl<'a> WitnessJson<'a> {
+    /// It votes, it waits for a seat, or it does not answer.
+    fn new(node: &'a NodeAnswer, view: Option<&View>) -> Self {
+        let name = match &node.voter {
+            Some(Voter::Witness(name)) => Some(name.to_string()),
+            Some(Voter::Replica(_)) | None => None,
+        };
+        let state = match &node.report {
+            Ok(report) if view.is_some_and(|view| view.lists(&report.me)) => "voting",
+            Ok(_) => "waiting",
+            Err(_) => "offline",
+        };
+        Self { name, address: node.address.as_str(), state, detail: detail(node) }
+    }
 }
 
 /// Why it does not answer, or what it waits for.
@@ -120,25 +222,39 @@ fn detail(node: &NodeAnswer) -> Option<&str> {
     }
 }
 
-fn sync(sync: &SyncStatus) -> Value {
-    json!({
-        "session": format!("{:016x}", sync.session.0),
-        "node": sync.node.0,
-        "phase": sync.phase,
-        "bytes": sync.bytes,
-        "bytes_total": sync.bytes_total,
-        "index": sync.index.0,
-    })
+#[derive(Debug, Serialize)]
+struct SyncJson<'a> {
+    session: String,
+    node: u32,
+    phase: &'a str,
+    bytes: u64,
+    bytes_total: u64,
+    index: u64,
 }
 
-fn changes(report: &NodeReport) -> Vec<Value> {
-    let change = |change: &lockstep_actors::gateway::ViewChange| {
-        json!({
-            "view": change.view.0,
-            "at": instant(change.at),
-            "cause": change.cause,
-            "stall_ms": change.stall_ms,
-        })
-    };
-    report.changes.iter().map(change).collect()
+impl<'a> From<&'a SyncStatus> for SyncJson<'a> {
+    fn from(sync: &'a SyncStatus) -> Self {
+        Self {
+            session: format!("{:016x}", sync.session.0),
+            node: sync.node.0,
+            phase: &sync.phase,
+            bytes: sync.bytes,
+            bytes_total: sync.bytes_total,
+            index: sync.index.0,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeJson<'a> {
+    view: u64,
+    at: String,
+    cause: &'a str,
+    stall_ms: Option<u64>,
+}
+
+impl<'a> From<&'a ViewChange> for ChangeJson<'a> {
+    fn from(change: &'a ViewChange) -> Self {
+        Self { view: change.view.0, at: instant(change.at), cause: &change.cause, stall_ms: change.stall_ms }
+    }
 }

@@ -9,7 +9,8 @@
 //! | `GET /peer/v1/watch` | | a body that ends when this process does |
 //!
 //! Every request shows the cluster's secret and its protocol version; without them nothing is read, and nothing changes.
-//! A refusal says which it was, as text: 401 the secret, 400 the version or a malformed body, 409 another cluster.
+//! A refusal says which it was, as text: 401 the secret, 400 the version or a malformed body, 409 another cluster; 503 is no
+//! refusal: the node begins, ends, or knows no cluster yet.
 //!
 //! Not here: what a letter means, and the other end (`peer_client.rs`, `call_client.rs`).
 
@@ -81,8 +82,8 @@ impl ResponseError for PeerRefused {
             Self::Secret => StatusCode::UNAUTHORIZED,
             Self::Version { .. } | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Letter(LetterRefused::Version { .. } | LetterRefused::Malformed) => StatusCode::BAD_REQUEST,
-            Self::Letter(LetterRefused::Cluster { .. } | LetterRefused::NoCluster) => StatusCode::CONFLICT,
-            Self::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Letter(LetterRefused::Cluster { .. }) => StatusCode::CONFLICT,
+            Self::Letter(LetterRefused::NoCluster) | Self::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -41,6 +41,30 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(25);
 /// One in so many lost letters is logged.
 const LOSSES_PER_LINE: u64 = 1_000;
 
+/// Hears what the network reports.
+pub trait HearsNetwork: Send + Sync {
+    /// A connection to this address was refused or reset.
+    fn unreachable(&self, address: &Address);
+
+    /// The request kept open at this address ended.
+    fn watch_ended(&self, address: &Address);
+}
+
+/// A node that may not run yet: there is nobody to tell then.
+impl HearsNetwork for OnceLock<Node> {
+    fn unreachable(&self, address: &Address) {
+        if let Some(node) = self.get() {
+            node.unreachable(address);
+        }
+    }
+
+    fn watch_ended(&self, address: &Address) {
+        if let Some(node) = self.get() {
+            node.watch_ended(address);
+        }
+    }
+}
+
 /// The outbox.
 pub struct PeerClient {
     context: Arc<LaneContext>,
@@ -54,16 +78,16 @@ pub struct PeerClient {
 struct LaneContext {
     secret: String,
     own_name: String,
-    node: Arc<OnceLock<Node>>,
+    hears: Arc<dyn HearsNetwork>,
     refusals: Refusals,
 }
 
 impl PeerClient {
-    /// Tells `node` what the network reports. Its tasks run on these arbiters.
+    /// Tells `hears` what the network reports. Its tasks run on these arbiters.
     #[must_use]
-    pub fn new(secret: &str, own_name: &str, node: Arc<OnceLock<Node>>, arbiters: Arbiters) -> Arc<Self> {
+    pub fn new(secret: &str, own_name: &str, hears: Arc<dyn HearsNetwork>, arbiters: Arbiters) -> Arc<Self> {
         let (secret, own_name) = (secret.to_owned(), own_name.to_owned());
-        let context = Arc::new(LaneContext { secret, own_name, node, refusals: Refusals::default() });
+        let context = Arc::new(LaneContext { secret, own_name, hears, refusals: Refusals::default() });
         let (watched, watching) = watch::channel(None);
         let keeper = context.clone();
         arbiters.vital.spawn_fn(move || {
@@ -162,10 +186,12 @@ async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letter
         match post_twice(&client, &url, bundle.body(), patience).await {
             Ok(_) => {}
             Err(PostFailed::Refused | PostFailed::Broken) => {
-                context.unreachable(&to);
+                context.hears.unreachable(&to);
                 sleep(REFUSED_PAUSE).await;
             }
-            Err(PostFailed::Silent) => log::debug!("{to} did not answer; letters are lost ({lane:?})"),
+            Err(PostFailed::Silent | PostFailed::NotReady) => {
+                log::debug!("{to} did not take them; letters are lost ({lane:?})")
+            }
             Err(PostFailed::Denied(reason)) => context.refusals.log(&to, &reason),
         }
     }
@@ -173,22 +199,12 @@ async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letter
 
 async fn post_twice(client: &awc::Client, url: &str, body: Bytes, patience: Duration) -> Result<Bytes, PostFailed> {
     match peer_http::post(client, url, body.clone(), patience).await {
-        Err(PostFailed::Broken) => peer_http::post(client, url, body, patience).await,
+        // That it broke stays true when the second try is not answered either.
+        Err(PostFailed::Broken) => match peer_http::post(client, url, body, patience).await {
+            Err(PostFailed::Silent) => Err(PostFailed::Broken),
+            other => other,
+        },
         other => other,
-    }
-}
-
-impl LaneContext {
-    fn unreachable(&self, address: &Address) {
-        if let Some(node) = self.node.get() {
-            node.unreachable(address);
-        }
-    }
-
-    fn watch_ended(&self, address: &Address) {
-        if let Some(node) = self.node.get() {
-            node.watch_ended(address);
-        }
     }
 }
 
@@ -201,7 +217,7 @@ async fn keep_watch(context: Arc<LaneContext>, mut watched: watch::Receiver<Opti
             let ended = hold_open(&context, &client, address);
             tokio::select! {
                 () = ended => {
-                    context.watch_ended(address);
+                    context.hears.watch_ended(address);
                     sleep(REFUSED_PAUSE).await; // Told to open it again at once, it would spin.
                 }
                 is_told = told_another(&mut watched, address) => if is_told { continue } else { return },
@@ -235,8 +251,153 @@ async fn hold_open(context: &LaneContext, client: &awc::Client, address: &Addres
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::dev::ServerHandle;
+    use actix_web::{App, HttpResponse, HttpServer, web};
     use lockstep_protocol::ids::{Incarnation, NodeId, Peer, ViewNumber, Voter};
     use lockstep_protocol::message::{PROTOCOL_VERSION, PeerMessage};
+    use std::net::TcpListener;
+
+    const SECRET: &str = "a secret of the cluster";
+
+    /// What was heard, and what a peer got.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Heard {
+        fn all(&self) -> Vec<String> {
+            self.0.lock().expect("no panic").clone()
+        }
+    }
+
+    impl HearsNetwork for Heard {
+        fn unreachable(&self, address: &Address) {
+            self.0.lock().expect("no panic").push(format!("unreachable {address}"));
+        }
+
+        fn watch_ended(&self, address: &Address) {
+            self.0.lock().expect("no panic").push(format!("watch ended {address}"));
+        }
+    }
+
+    fn outbox(heard: &Arc<Heard>) -> Arc<PeerClient> {
+        let here = actix_rt::Arbiter::current();
+        let arbiters = Arbiters { work: here.clone(), vital: here.clone(), bulk: here };
+        PeerClient::new(SECRET, "test", heard.clone(), arbiters)
+    }
+
+    /// A peer that keeps each request's letters, and takes its time for the first.
+    type Got = Arc<Mutex<Vec<Vec<Envelope>>>>;
+
+    async fn take(got: web::Data<Got>, body: Bytes) -> HttpResponse {
+        let letters = postcard::from_bytes(&body).expect("letters");
+        let is_first = {
+            let mut got = got.lock().expect("no panic");
+            got.push(letters);
+            got.len() == 1
+        };
+        if is_first {
+            sleep(Duration::from_millis(30)).await;
+        }
+        HttpResponse::NoContent().finish()
+    }
+
+    async fn watched() -> HttpResponse {
+        let first = futures_util::stream::once(async { Ok::<_, actix_web::Error>(Bytes::from_static(b".")) });
+        HttpResponse::Ok().streaming(first.chain(futures_util::stream::pending()))
+    }
+
+    fn peer() -> (Address, Got, ServerHandle) {
+        let (listener, got) = (TcpListener::bind("127.0.0.1:0").expect("a port"), Got::default());
+        let address = Address::new(&listener.local_addr().expect("bound").to_string());
+        let kept = got.clone();
+        let server = HttpServer::new(move || {
+            let app = App::new().app_data(web::Data::new(kept.clone()));
+            app.route("/peer/v1/letters", web::post().to(take)).route("/peer/v1/watch", web::get().to(watched))
+        });
+        let server = server.workers(1).disable_signals().listen(listener).expect("listens").run();
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        (address, got, handle)
+    }
+
+    /// Waits for what comes from other threads; a test that waits in vain fails by its assertion.
+    async fn until(is_so: impl Fn() -> bool) {
+        for _ in 0..500 {
+            if is_so() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[actix_rt::test]
+    async fn letters_of_a_lane_stay_in_order_and_travel_together() {
+        let (to, got, server) = peer();
+        let heard = Arc::<Heard>::default();
+        let outbox = outbox(&heard);
+        let letters: Vec<Envelope> = (0..500).map(letter).collect();
+        outbox.send(&to, letters[0].clone());
+        until(|| !got.lock().expect("no panic").is_empty()).await;
+        letters[1..].iter().for_each(|letter| outbox.send(&to, letter.clone()));
+        until(|| got.lock().expect("no panic").concat().len() == letters.len()).await;
+        let got = got.lock().expect("no panic").clone();
+        assert_eq!(got.concat(), letters);
+        assert_eq!(got.len(), 2, "what waited went with one request");
+        assert_eq!(heard.all(), Vec::<String>::new());
+        server.stop(false).await;
+    }
+
+    #[actix_rt::test]
+    async fn r11_a_refused_connection_is_told_at_once() {
+        let (to, _, server) = peer();
+        server.stop(false).await;
+        let heard = Arc::<Heard>::default();
+        outbox(&heard).send(&to, letter(1));
+        until(|| !heard.all().is_empty()).await;
+        assert_eq!(heard.all(), [format!("unreachable {to}")]);
+    }
+
+    #[actix_rt::test]
+    async fn a_restarted_peer_is_not_told_as_unreachable() {
+        let (to, got, server) = peer();
+        let heard = Arc::<Heard>::default();
+        let outbox = outbox(&heard);
+        outbox.send(&to, letter(1));
+        until(|| got.lock().expect("no panic").len() == 1).await;
+        sleep(Duration::from_millis(50)).await; // Until its answer is there, and the connection idle.
+        server.stop(false).await;
+        let listener = TcpListener::bind(to.as_str()).expect("the port again");
+        let again = got.clone();
+        let server = HttpServer::new(move || {
+            App::new().app_data(web::Data::new(again.clone())).route("/peer/v1/letters", web::post().to(take))
+        });
+        let server = server.workers(1).disable_signals().listen(listener).expect("listens").run();
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        outbox.send(&to, letter(2));
+        until(|| got.lock().expect("no panic").len() == 2).await;
+        assert_eq!((got.lock().expect("no panic").len(), heard.all()), (2, vec![]));
+        handle.stop(false).await;
+    }
+
+    #[actix_rt::test]
+    async fn r11_the_end_of_a_watch_is_told_and_it_can_be_opened_again() {
+        let (to, _, server) = peer();
+        let heard = Arc::<Heard>::default();
+        let outbox = outbox(&heard);
+        outbox.watch(Some(to.clone()));
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(heard.all(), Vec::<String>::new(), "it is open");
+        server.stop(false).await;
+        until(|| !heard.all().is_empty()).await;
+        assert_eq!(heard.all(), [format!("watch ended {to}")]);
+        outbox.watch(Some(to.clone()));
+        until(|| heard.all().len() == 2).await;
+        assert_eq!(heard.all().len(), 2, "nobody is there, which is told again");
+        outbox.watch(None);
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(heard.all().len(), 2);
+    }
 
     fn letter(round: u64) -> Envelope {
         let address = Address::new("127.0.0.1:1");

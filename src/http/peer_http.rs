@@ -41,6 +41,8 @@ pub enum PostFailed {
     Broken,
     /// No answer in time.
     Silent,
+    /// The peer begins or ends. Without effect.
+    NotReady,
     /// The peer refused the request unread, and says why.
     Denied(String),
 }
@@ -125,6 +127,9 @@ where
 
 /// What a refusal says.
 pub fn denied(status: StatusCode, body: &[u8]) -> PostFailed {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        return PostFailed::NotReady;
+    }
     PostFailed::Denied(format!("{}: {}", status.as_u16(), String::from_utf8_lossy(body).escape_debug()))
 }
 
@@ -184,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_a_refusal_says_cannot_break_a_log_line() {
-        let PostFailed::Denied(reason) = denied(StatusCode::CONFLICT, b"two\nlines") else { panic!("denied") };
-        assert_eq!(reason, "409: two\\nlines");
+        let said = denied(StatusCode::CONFLICT, b"two\nlines");
+        assert_eq!(said, PostFailed::Denied("409: two\\nlines".to_owned()));
     }
 }

@@ -18,7 +18,7 @@ use lockstep_protocol::operation::{Answer, OperationError};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -303,37 +303,40 @@ async fn deposed(target: &mut watch::Receiver<Option<Target>>, leader: &Target) 
     }
 }
 
-/// A handle on the actor.
-#[derive(Clone)]
-pub struct Gateway(Addr<GatewayActor>);
+/// A handle on the actor, for any thread. Made before the actor, which is best started on the thread that serves clients.
+#[derive(Clone, Default)]
+pub struct Gateway(Arc<OnceLock<Addr<GatewayActor>>>);
 
-impl From<Addr<GatewayActor>> for Gateway {
-    fn from(address: Addr<GatewayActor>) -> Self {
-        Self(address)
+impl Gateway {
+    /// Starts the actor on this thread, unless it runs already.
+    pub fn start_here(&self, make: impl FnOnce() -> GatewayActor) {
+        self.0.get_or_init(|| make().start());
+    }
+
+    /// What the actor answers; none when it does not run, or not any more.
+    fn ask<M>(&self, message: M) -> BoxFuture<'static, Option<M::Result>>
+    where
+        M: Message<Result: Send> + Send + 'static,
+        GatewayActor: Handler<M>,
+    {
+        let asked = self.0.get().map(|actor| actor.send(message));
+        async move { asked?.await.ok() }.boxed()
     }
 }
 
 impl GatewayHandle for Gateway {
     fn call(&self, call: ClientCall) -> BoxFuture<'static, Answer> {
-        let answer = self.0.send(Call(call));
-        async move { answer.await.unwrap_or(Answer::Failed(OperationError::OutcomeUnknown)) }.boxed()
+        let unknown = Answer::Failed(OperationError::OutcomeUnknown);
+        self.ask(Call(call)).map(|answer| answer.unwrap_or(unknown)).boxed()
     }
 
     fn cluster(&self) -> BoxFuture<'static, ClusterReport> {
-        let report = self.0.send(AskCluster);
-        async move { report.await.unwrap_or_default() }.boxed()
+        self.ask(AskCluster).map(Option::unwrap_or_default).boxed()
     }
 
     fn ready(&self) -> BoxFuture<'static, bool> {
-        let ready = self.0.send(AskReady);
-        async move { ready.await.unwrap_or(false) }.boxed()
+        self.ask(AskReady).map(|is_ready| is_ready == Some(true)).boxed()
     }
-}
-
-/// A handle for handlers, on any thread.
-#[must_use]
-pub fn handle(address: Addr<GatewayActor>) -> Arc<dyn GatewayHandle> {
-    Arc::new(Gateway::from(address))
 }
 
 #[cfg(test)]
@@ -427,7 +430,9 @@ mod tests {
             refresh: Duration::from_millis(20),
             requests_max,
         };
-        GatewayActor::new(config, Box::new(fake.clone()), 7).start().into()
+        let gateway = Gateway::default();
+        gateway.start_here(|| GatewayActor::new(config, Box::new(fake.clone()), 7));
+        gateway
     }
 
     fn read() -> ClientCall {

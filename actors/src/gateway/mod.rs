@@ -9,7 +9,7 @@ pub mod actor;
 pub mod follow;
 pub mod judge;
 
-pub use actor::{GatewayActor, GatewayConfig, NodePort, handle};
+pub use actor::{Gateway, GatewayActor, GatewayConfig, NodePort};
 
 use futures_util::future::BoxFuture;
 use lockstep_protocol::ids::{Address, ClusterId, Peer, Timestamp, ViewNumber, Voter};

@@ -1,7 +1,7 @@
 //! Becoming primary, staying it across a view change, and ceasing to be it (R-10, R-16, section 2).
 
 use super::{Coordinator, Flight, Phase, Stage, fail_or};
-use crate::ids::{Attempt, Hash, Index, Now, Timestamp, ViewNumber};
+use crate::ids::{Attempt, Hash, Index, Millis, Now, Timestamp, ViewNumber};
 use crate::lock::LockOwner;
 use crate::log::{Batch, Entry};
 use crate::machine::{Effects, Note};
@@ -20,6 +20,11 @@ impl Coordinator {
             effects.append(self.stop_leading());
         } else if self.is_leading() {
             self.led = Some(was);
+        }
+        // Till `Lead` comes nothing is sent: the attempt in flight is one of the view that has ended.
+        if let Some(flight) = &mut self.flight {
+            flight.stage = Stage::Locking;
+            (flight.resend_at, flight.deadline) = (Millis(u64::MAX), Millis(u64::MAX));
         }
         self.phase = Phase::Idle;
         self.view = Some(view);
@@ -169,7 +174,7 @@ impl Coordinator {
         }
         self.led = None;
         self.pace_ms = 0;
-        self.paced_until = crate::ids::Millis(0);
+        self.paced_until = Millis(0);
         effects
     }
 

@@ -168,6 +168,7 @@ impl Slots {
         self.recent.clear();
         self.committed = committed;
         self.applied = committed.0;
-        self.last_timestamp = last_timestamp;
+        // Whoever synchronised knows the instants of what came so, and not of what was applied here before it began.
+        self.last_timestamp = self.last_timestamp.max(last_timestamp);
     }
 }

@@ -326,3 +326,14 @@ fn a_witness_has_a_vote_and_no_log() {
     let confirm = Input::Confirm { from: node(3), view: ViewNumber(1), round: 1 };
     assert!(matches!(run(&mut replica, confirm)[0].1, PeerMessage::Confirmed { refusal: None, .. }));
 }
+
+#[test]
+fn r3_a_session_never_takes_instants_back() {
+    let mut replica = replica();
+    let e = entry(9, Hash::default(), "a"); // Its instant is 9; a session of no new posts knows of none.
+    let synced = |at| Input::Synced { index: Index(9), hash: e.hash, last_timestamp: Timestamp(at) };
+    let _ = replica.step(at(1), synced(9));
+    let _ = replica.step(at(2), Input::SyncBegan { from: SyncFrom::Log(Index(9)) });
+    let _ = replica.step(at(3), synced(0));
+    assert_eq!(replica.slots.last_timestamp, Timestamp(9));
+}

@@ -8,7 +8,8 @@
 //! - that view lists it, not as primary, and is at rest: every voter lives and acts in it, none has asked for promises in
 //!   it, and those who stay are a quorum with the primary among them.
 //!
-//! And never so that every seed would be empty: then founding anew is what birth promises (section 9).
+//! And never so that no other seed knows the last view: seeds are all that a lost node can ask, and if every one of them
+//! is empty, founding anew is what birth promises (section 9).
 
 use super::network::NODES_MAX;
 use super::plan::Fault;
@@ -188,8 +189,9 @@ impl World {
 
     fn may_lose_disk(&self, node: usize) -> bool {
         let seeds = self.plan.seeds as usize;
-        let is_known_to_another = (0..seeds).any(|place| place != node && self.nodes[place].mirror.view().0 > 0);
         let Some(view) = self.checker.views().last() else { return false };
+        let is_known_to_another =
+            (0..seeds).any(|place| place != node && self.nodes[place].mirror.view() == view.number);
         is_known_to_another && (!view.lists(&self.nodes[node].me) || self.may_lose_listed(node, view))
     }
 

@@ -505,13 +505,26 @@ impl Taker {
         effects
     }
 
+    /// What was written does not fit: the snapshot is not what it should be, or the entries do not follow what is applied.
     pub(super) fn on_mismatch(&mut self, now: Now, failed: WriteId) -> Effects {
         let mut effects = Effects::none();
-        let is_ours =
-            self.session().is_some_and(|s| matches!(s.phase, Phase::Installing { write, .. } if write == failed));
-        if is_ours {
-            let delay_ms = self.setup.timing.seek_interval_ms;
-            self.seek(now, delay_ms, "the snapshot did not end where it should", &mut effects);
+        let delay_ms = self.setup.timing.seek_interval_ms;
+        match self.session().map(|session| &session.phase) {
+            Some(Phase::Installing { write, .. }) if *write == failed => {
+                self.seek(now, delay_ms, "the snapshot did not end where it should", &mut effects);
+            }
+            Some(Phase::Writing { write, .. }) if *write == failed => {
+                self.is_scratch = true;
+                self.seek(now, delay_ms, "the primary's entries do not follow those here", &mut effects);
+            }
+            Some(
+                Phase::Snapshot { .. }
+                | Phase::Installing { .. }
+                | Phase::Asking
+                | Phase::Writing { .. }
+                | Phase::Ending,
+            )
+            | None => {} // An earlier session's.
         }
         effects
     }

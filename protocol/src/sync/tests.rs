@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::{ClusterId, Incarnation, NodeId, Voter, WitnessName};
+use crate::lock::{Mode, Resource};
 use crate::log::Batch;
 use crate::machine::{Effect, Limits, Note, Timing};
 use crate::message::PeerMessage;
@@ -131,7 +132,7 @@ fn letter(message: &PeerMessage) -> String {
 fn note(note: &Note) -> String {
     match note {
         Note::Acquire { locks, .. } => {
-            assert_eq!(*locks, [(crate::lock::Resource::Store, crate::lock::Mode::Shared)]);
+            assert_eq!(*locks, [(Resource::Store, Mode::Shared)]);
             "acquire".to_owned()
         }
         Note::Release { .. } => "release".to_owned(),

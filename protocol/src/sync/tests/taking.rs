@@ -308,6 +308,15 @@ fn r18_entries_that_do_not_follow_mean_another_history() {
 }
 
 #[test]
+fn r18_what_the_storage_cannot_append_means_another_history() {
+    let mut taker = taking();
+    taker.given(2, 40, 45, false);
+    assert_eq!(taker.hears(3, Input::Mismatch { write: WriteId(9) }), NONE, "another write's");
+    assert_eq!(taker.hears(3, Input::Mismatch { write: WriteId(1) }), NONE);
+    assert_eq!(taker.tick(503), ["n3: begin 0 from scratch"]);
+}
+
+#[test]
 fn r17_a_node_that_flaps_waits_longer_each_time() {
     let mut taker = node(40);
     let mut ms = 0;
