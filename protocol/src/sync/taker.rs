@@ -283,16 +283,18 @@ impl Taker {
             effects.send(&primary, PeerMessage::BeginSync { nonce: *nonce, commit_index, hash });
         }
         if !is_first {
-            self.ask_for_view(effects);
+            self.ask_for_view(None, effects);
         }
     }
 
-    /// The next of all replicas of the last view and all seeds.
-    fn ask_for_view(&mut self, effects: &mut Effects) {
+    /// The next of all replicas of the last view and all seeds, less one that has just refused: asked again at once, it would
+    /// be asked without end.
+    fn ask_for_view(&mut self, except: Option<&Address>, effects: &mut Effects) {
         let replicas =
             self.view.iter().flat_map(|view| view.replica_peers().map(|peer| peer.address).collect::<Vec<_>>());
         let all: BTreeSet<Address> = replicas.chain(self.setup.seeds.iter().cloned()).collect();
-        let others: Vec<_> = all.into_iter().filter(|address| *address != self.setup.me.address).collect();
+        let is_other = |address: &Address| *address != self.setup.me.address && Some(address) != except;
+        let others: Vec<_> = all.into_iter().filter(is_other).collect();
         if others.is_empty() {
             return;
         }
@@ -584,7 +586,7 @@ impl Taker {
             State::Taking(session) => Some(session.giver.address.clone()),
         };
         if asked.as_ref() == Some(address) {
-            self.ask_for_view(&mut effects);
+            self.ask_for_view(Some(address), &mut effects);
         }
         effects
     }
@@ -635,7 +637,7 @@ impl Taker {
             session.seek_at = silent_at;
         } else {
             session.seek_at = now.elapsed.plus(interval);
-            self.ask_for_view(effects);
+            self.ask_for_view(None, effects);
         }
     }
 }
