@@ -21,8 +21,12 @@ struct Seeds {
 }
 
 fn run_all(seeds: Range<u64>) -> Seeds {
-    let seeds =
-        Seeds { next: AtomicU64::new(seeds.start), end: seeds.end, acknowledged: AtomicU64::new(0), views: AtomicU64::new(0) };
+    let seeds = Seeds {
+        next: AtomicU64::new(seeds.start),
+        end: seeds.end,
+        acknowledged: AtomicU64::new(0),
+        views: AtomicU64::new(0),
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
