@@ -171,8 +171,11 @@ fn any_two_data_nodes_one_after_the_other() {
     let mut told = Told::default();
     for (round, (first, second)) in [(1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)].into_iter().enumerate() {
         cluster.wait_for_all();
+        cluster.wait_for_witnesses(2);
         cluster.node(first).kill();
         cluster.wait_for_all();
+        // A view of two lists one of them: without it, two that lost sight of each other would not both go on.
+        cluster.wait_for_witnesses(1);
         cluster.node(second).kill();
         let (_, last) = cluster.primary();
         assert_eq!(last, 6 - first - second);

@@ -271,10 +271,13 @@ pub fn gateway_name(index: usize) -> String {
     format!("gateway-{}", index + 1)
 }
 
-/// Whether the view lists exactly these data nodes, and one of them serves.
+/// Whether the view lists exactly these data nodes, as they are now (a wiped one is another), and one of them serves.
 fn is_view_of(status: &Value, ids: &BTreeSet<u32>) -> bool {
     let wanted: BTreeSet<_> = ids.iter().map(|id| u64::from(*id)).collect();
-    ids_in(&status["view"]["replicas"]) == wanted && members(status).iter().any(|node| node["state"] == "primary")
+    let members = members(status);
+    let all_in = members.iter().all(|node| node["state"] == "primary" || node["state"] == "replica");
+    let serving = members.iter().any(|node| node["state"] == "primary");
+    ids_in(&status["view"]["replicas"]) == wanted && members.len() == wanted.len() && all_in && serving
 }
 
 /// Whether all members of the view answer, and show one index.

@@ -1,7 +1,7 @@
 //! Nodes and gateways that are added under load, and nodes that return: with the log's help, or from scratch.
 
 use super::check;
-use super::harness::{Cluster, DEMO};
+use super::harness::{Cluster, DEMO, Plan};
 use super::load::Load;
 
 /// More than one batch, and what a node may miss and still need only the log.
@@ -30,9 +30,9 @@ fn a_replica(cluster: &mut Cluster) -> u32 {
     if primary == 1 { 2 } else { 1 }
 }
 
-/// Whether the node asked for a snapshot since it said `lines_before` bytes.
+/// Whether the node was sent a snapshot since it had said so many bytes.
 fn took_a_snapshot(cluster: &mut Cluster, id: u32, bytes_before: usize) -> bool {
-    cluster.node(id).lines()[bytes_before..].contains("snapshot")
+    cluster.node(id).lines()[bytes_before..].contains("sends a snapshot")
 }
 
 #[test]
@@ -55,8 +55,9 @@ fn a_node_that_missed_a_thousand_writes_takes_the_log_only() {
 
 #[test]
 fn a_wiped_node_takes_a_snapshot() {
-    // section 9: it finds the living cluster, and founds no second one.
-    let mut cluster = Cluster::ready(DEMO);
+    // the log does not reach back to nothing; and the snapshot takes many chunks.
+    let settings = "[log]\nretain_entries = 50\n[sync]\nchunk_bytes = 16384\n";
+    let mut cluster = Cluster::ready(Plan { settings, ..DEMO });
     let load = Load::start(&cluster.client_ports, "busy", 4);
     load.wait_for_more(MISSED);
     let before = cluster.status().expect("a status")["cluster_id"].clone();
@@ -67,7 +68,7 @@ fn a_wiped_node_takes_a_snapshot() {
     cluster.node(id).start();
     cluster.wait_for_members();
     load.wait_for_more(SOME);
-    assert!(took_a_snapshot(&mut cluster, id, bytes_before), "its log cannot reach back to nothing");
+    assert!(took_a_snapshot(&mut cluster, id, bytes_before), "only a snapshot reaches back to nothing");
     assert_eq!(cluster.status().expect("a status")["cluster_id"], before);
     let told = load.finish();
     check::all_is_there_once_on_every_replica(cluster, "busy", &told);

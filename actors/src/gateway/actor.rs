@@ -230,18 +230,18 @@ impl Shared {
                 led = target.wait_for(Option::is_some) => led.ok().and_then(|led| led.clone()),
                 () = sleep_until(deadline) => None,
             };
-            let Some(leader) = led else { return tries.give_up(false, self.nobody_leads()) };
+            let Some(primary) = led else { return tries.give_up(false, self.nobody_leads()) };
             let outcome = tokio::select! {
                 biased;
-                outcome = self.try_once(&leader, call.clone()) => outcome,
-                () = deposed(&mut target, &leader) => Outcome::Deposed,
+                outcome = self.try_once(&primary, call.clone()) => outcome,
+                () = deposed(&mut target, &primary) => Outcome::Deposed,
                 () = sleep_until(deadline) => return tries.give_up(true, self.nobody_leads()),
             };
             match tries.judge(outcome) {
                 Next::Tell(answer) => return answer,
                 Next::Again { is_trouble, pause_ms } => {
                     if is_trouble {
-                        self.heard(|follow| follow.on_trouble(&leader));
+                        self.heard(|follow| follow.on_trouble(&primary));
                     }
                     if pause_ms > 0 {
                         sleep(self.jitter(Duration::from_millis(2 * pause_ms))).await;
@@ -251,9 +251,9 @@ impl Shared {
         }
     }
 
-    async fn try_once(self: &Rc<Self>, leader: &Target, call: ClientCall) -> Outcome {
+    async fn try_once(self: &Rc<Self>, primary: &Target, call: ClientCall) -> Outcome {
         let known = self.follow.borrow().view_number();
-        match self.port.call(&leader.address, known, call).await {
+        match self.port.call(&primary.address, known, call).await {
             Ok(CallReply { answer, view }) => {
                 if let Some(view) = view {
                     self.heard(|follow| follow.on_view(&view));
@@ -296,8 +296,8 @@ fn seek_pause(rounds: u32) -> Duration {
 }
 
 /// Another primary is known to lead. While nobody is, the one that was asked may still answer.
-async fn deposed(target: &mut watch::Receiver<Option<Target>>, leader: &Target) {
-    let other = |current: &Option<Target>| current.as_ref().is_some_and(|current| current.address != leader.address);
+async fn deposed(target: &mut watch::Receiver<Option<Target>>, primary: &Target) {
+    let other = |current: &Option<Target>| current.as_ref().is_some_and(|current| current.address != primary.address);
     if target.wait_for(other).await.is_err() {
         std::future::pending::<()>().await; // The actor is gone, and this with it.
     }

@@ -56,7 +56,7 @@ pub(super) struct Clients {
     answered: Vec<usize>,
     requests: u64,
     /// Who led, as far as the last answer told.
-    leader: usize,
+    believed: usize,
 }
 
 /// How often one call is sent.
@@ -75,7 +75,7 @@ impl Clients {
             known: Vec::new(),
             answered: Vec::new(),
             requests: 0,
-            leader: 0,
+            believed: 0,
         }
     }
 
@@ -96,7 +96,7 @@ impl Clients {
             Action::Post { channel: self.channel(0)?, text: Text::new("are you there?").ok()?, create_channel: true };
         let operation = Operation { owner: KeyOwner::new("pulse", &format!("p{call}")).ok()?, action };
         let want = Want::Write { operation, is_reuse: false };
-        self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target: self.leader }));
+        self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target: self.believed }));
         Some(call)
     }
 
@@ -181,7 +181,7 @@ impl World {
     }
 
     fn draw_target(&mut self) -> usize {
-        if self.rng.u8(0..3) == 0 { self.rng.usize(0..self.clients.data) } else { self.clients.leader }
+        if self.rng.u8(0..3) == 0 { self.rng.usize(0..self.clients.data) } else { self.clients.believed }
     }
 
     /// Sends a call, once more.
@@ -258,7 +258,7 @@ impl World {
             Some(Answer::Failed(OperationError::NotPrimary { primary, .. })) => {
                 let hint =
                     primary.and_then(|id| self.nodes.iter().position(|node| node.me.voter == Voter::Replica(id)));
-                self.clients.leader = hint.unwrap_or(self.clients.leader);
+                self.clients.believed = hint.unwrap_or(self.clients.believed);
                 self.soon(call, attempt, hint);
             }
             Some(Answer::Failed(error)) if error.is_retryable() => self.soon(call, attempt, None),
