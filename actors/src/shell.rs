@@ -304,7 +304,7 @@ mod tests {
             Effect::Tell(Note::Serving { view }),
             Effect::Storage(storage),
             Effect::Watch(Some(Address::new("127.0.0.1:1"))),
-            Effect::Tell(Note::NotServing { view }),
+            Effect::Tell(Note::NotServing { view, can_lead: true }),
         ];
         let (script, _heard) = script(&[], effects);
         let shell = Shell::new(script, hands(&probe)).start();
