@@ -372,6 +372,9 @@ fn weather(rng: &mut Rng, beat: u64) -> Weather {
     }
 }
 
+/// How many of a kind at most, and how one is drawn.
+type Kind<'a> = (u8, fn(&mut Dealer<'a>) -> Fault);
+
 /// Draws faults, each kind with its own rate or not at all.
 struct Dealer<'a> {
     rng: &'a mut Rng,
@@ -382,9 +385,9 @@ struct Dealer<'a> {
     faults: Vec<(u64, Fault)>,
 }
 
-impl Dealer<'_> {
+impl<'a> Dealer<'a> {
     fn deal(&mut self) {
-        let kinds: [(u8, fn(&mut Self) -> Fault); 12] = [
+        let kinds: [Kind<'a>; 12] = [
             (4, Self::crash),
             (4, Self::crash_primary),
             (3, Self::partition),

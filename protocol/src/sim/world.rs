@@ -123,6 +123,8 @@ pub(super) struct World {
     pub(super) held: Vec<(usize, u32, LockOwner)>,
     pub(super) finished: bool,
     watches: u32,
+    /// Whose turn it is.
+    has_turn: Option<usize>,
 }
 
 /// More events than any run needs: then something goes round in circles.
@@ -151,6 +153,7 @@ impl World {
             held: Vec::new(),
             finished: false,
             watches: 0,
+            has_turn: None,
             plan,
         };
         world.prepare();
@@ -337,6 +340,9 @@ impl World {
 
     /// Sees to it that a node with something to do has its turn, and one with a deadline its wake-up.
     pub(super) fn stir(&mut self, node: usize) {
+        if self.has_turn == Some(node) {
+            return; // Once, at its end.
+        }
         let turn_us = self.nodes[node].turn_us.unwrap_or(self.weather.turn_us);
         let life = self.nodes[node].life;
         let Some(process) = self.nodes[node].process.as_mut() else { return };
@@ -534,7 +540,8 @@ impl World {
         let Some(target) = target else { return };
         let is_open = self.network.is_open(node, target) && self.network.is_open(target, node);
         if is_open && self.nodes[target].process.is_none() {
-            self.after(300, Event::WatchEnded { node, life, watch });
+            // Nobody opens it again without a pause.
+            self.after(self.plan.beat_us() / 16, Event::WatchEnded { node, life, watch });
         } else if !is_open && self.rng.bool() {
             let wait = self.rng.u64(0..=self.plan.beat_us());
             self.after(wait, Event::WatchEnded { node, life, watch });
