@@ -74,7 +74,7 @@ impl Observer {
                 self.seen().end_stall(now, *view);
             }
             Note::Trusted { view } => self.seen().end_stall(now, *view),
-            Note::NotServing { view: _ } => {
+            Note::NotServing { .. } => {
                 self.seen().serving = None;
                 self.seen().begin_stall(now);
             }

@@ -196,6 +196,11 @@ impl<H: Hosted> Handler<Tick> for Shell<H> {
     type Result = ();
 
     fn handle(&mut self, Tick: Tick, ctx: &mut Self::Context) {
+        if self.hands.deliver_states(H::NAME) {
+            // They are in the mailbox now, and the mailbox goes first.
+            ctx.notify(Tick);
+            return;
+        }
         // One that was replaced by an earlier one after it fired comes too; it finds nothing due.
         self.armed = None;
         self.tick();
@@ -304,7 +309,7 @@ mod tests {
             Effect::Tell(Note::Serving { view }),
             Effect::Storage(storage),
             Effect::Watch(Some(Address::new("127.0.0.1:1"))),
-            Effect::Tell(Note::NotServing { view }),
+            Effect::Tell(Note::NotServing { view, can_lead: true }),
         ];
         let (script, _heard) = script(&[], effects);
         let shell = Shell::new(script, hands(&probe)).start();
