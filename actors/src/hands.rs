@@ -5,7 +5,7 @@
 //!
 //! Not here: sockets (the [`Outbox`] that the binary gives), and the disk (`storage.rs`).
 
-use crate::mailboxes::Mailboxes;
+use crate::mailboxes::{ActorName, Mailboxes};
 use crate::observe::Observer;
 use lockstep_protocol::ids::{Address, Millis, Now, Peer, RequestId, Timestamp};
 use lockstep_protocol::machine::{Effect, Effects, Note};
@@ -154,7 +154,18 @@ impl Hands {
     /// Tells the node's machines.
     pub fn tell(&self, now: Now, note: Note) {
         self.observer.hear(now, &note);
-        self.deliver_surely(route::note(note));
+        let is_state = matches!(note, Note::LogPosition { .. });
+        let deliveries = route::note(note);
+        match self.mailboxes.get() {
+            Some(mailboxes) if is_state => mailboxes.deliver_with_next(deliveries),
+            Some(mailboxes) => mailboxes.deliver_surely(deliveries),
+            None => log::error!("a note came before there were actors"),
+        }
+    }
+
+    /// Puts the states that wait for this actor into its mailbox; false when there were none.
+    pub fn deliver_states(&self, actor: ActorName) -> bool {
+        self.mailboxes.get().is_some_and(|mailboxes| mailboxes.deliver_states(actor))
     }
 
     fn learn_view(&self, effects: &Effects) {

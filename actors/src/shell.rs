@@ -196,6 +196,11 @@ impl<H: Hosted> Handler<Tick> for Shell<H> {
     type Result = ();
 
     fn handle(&mut self, Tick: Tick, ctx: &mut Self::Context) {
+        if self.hands.deliver_states(H::NAME) {
+            // They are in the mailbox now, and the mailbox goes first.
+            ctx.notify(Tick);
+            return;
+        }
         // One that was replaced by an earlier one after it fired comes too; it finds nothing due.
         self.armed = None;
         self.tick();
