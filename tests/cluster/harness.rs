@@ -6,6 +6,7 @@ use super::gate::{self, eventually};
 use super::http::{Client, Reply, Request};
 use super::links::Links;
 use super::process::Process;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -254,8 +255,11 @@ impl Cluster {
         })
     }
 
-    /// Kill -9 of everything.
+    /// Kill -9 of everything, at one moment: frozen first, so that nobody sees another die.
     pub fn kill_all(&mut self) {
+        let all = self.nodes.values_mut().chain(&mut self.gateways);
+        all.filter_map(|process| process.is_running().then_some(process))
+            .for_each(|process| process.signal(Signal::SIGSTOP));
         self.nodes.values_mut().for_each(Process::kill);
         self.gateways.iter_mut().for_each(Process::kill);
     }
