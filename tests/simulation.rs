@@ -5,7 +5,6 @@
 //! `LOCKSTEP_SIM_FRESH` sets how many fresh seeds are run (200 by default).
 
 use lockstep_protocol::sim::plan::Shape;
-use lockstep_protocol::sim::story::Weight;
 use lockstep_protocol::sim::{self, Report};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,7 +51,7 @@ fn run_some(seeds: &Seeds) {
 
 fn keeps_every_promise(report: &Report) {
     if let Some(violation) = &report.violation {
-        let story = sim::shortest_story(report.seed, Shape::default(), Weight::Call);
+        let story = sim::shortest_story(report.seed, Shape::default());
         panic!("seed {}: {violation}\n{}", report.seed, story.join("\n"));
     }
 }

@@ -85,7 +85,7 @@ fn run_traced(seed: u64, shape: Shape, trace: u8) -> ExitCode {
         _ => Weight::Full,
     };
     RUNNING.set(Some(seed));
-    let report = sim::run_traced(seed, shape, most, Box::new(|line| println!("{line}")));
+    let report = sim::run_traced(seed, shape, most, Box::new(|_, line| println!("{line}")));
     println!("{}", describe(&report));
     exit_code(report.violation.is_none())
 }
@@ -135,7 +135,7 @@ fn run_many(args: &SimArgs, seeds: Range<u64>, shape: Shape) -> ExitCode {
     failed.sort_by_key(|report| report.seed);
     failed.iter().for_each(|report| println!("{}", describe(report)));
     if let Some(first) = failed.first().filter(|_| !args.no_story) {
-        sim::shortest_story(first.seed, shape, Weight::Letter).iter().for_each(|line| println!("{line}"));
+        sim::shortest_story(first.seed, shape).iter().for_each(|line| println!("{line}"));
     }
     exit_code(failed.is_empty())
 }

@@ -30,7 +30,7 @@ use crate::invariant::Violation;
 use plan::{Plan, Shape};
 use std::cell::RefCell;
 use std::rc::Rc;
-use story::{Sink, Trace, Weight};
+use story::{Sink, Story, Trace, Weight};
 use world::World;
 
 pub use world::Counts;
@@ -68,22 +68,18 @@ pub fn run_traced(seed: u64, shape: Shape, most: Weight, sink: Sink) -> Report {
 
 /// The shortest story of how a seed fails: its lines, the last of which names what was broken. Empty when it does not.
 #[must_use]
-pub fn shortest_story(seed: u64, shape: Shape, most: Weight) -> Vec<String> {
+pub fn shortest_story(seed: u64, shape: Shape) -> Vec<String> {
     let plan = Plan::new(seed, shape);
     let Some(violation) = run_plan(plan.clone(), Trace::off()).violation else { return Vec::new() };
     let (plan, _) = story::shorten(&plan, violation.rule);
-    let lines = Rc::new(RefCell::new(Vec::new()));
-    let sink = Rc::clone(&lines);
-    let kept = format!(
-        "{} data nodes, {} witnesses, {} faults, {} calls",
-        plan.data,
-        plan.witnesses,
-        plan.faults.len(),
-        plan.calls.len()
-    );
-    let report = run_plan(plan, Trace::to(most, Box::new(move |line| sink.borrow_mut().push(line.to_owned()))));
-    let mut lines = lines.take();
-    lines.insert(0, format!("seed {seed}, made smaller: {kept}"));
+    let (data, witnesses, faults, calls) = (plan.data, plan.witnesses, plan.faults.len(), plan.calls.len());
+    let story = Rc::new(RefCell::new(Story::default()));
+    let sink = Rc::clone(&story);
+    let trace = Trace::to(Weight::Letter, Box::new(move |weight, line| sink.borrow_mut().push(weight, line)));
+    let report = run_plan(plan, trace);
+    let kept = format!("{data} data nodes, {witnesses} witnesses, {faults} faults, {calls} calls");
+    let mut lines = vec![format!("seed {seed}, made smaller: {kept}")];
+    lines.extend(story.take().told());
     lines.extend(report.violation.map(|violation| violation.to_string()));
     lines
 }

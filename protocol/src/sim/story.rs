@@ -25,8 +25,8 @@ pub enum Weight {
     Full,
 }
 
-/// Takes the lines of a trace.
-pub type Sink = Box<dyn FnMut(&str)>;
+/// Takes the lines of a trace, and how much each matters.
+pub type Sink = Box<dyn FnMut(Weight, &str)>;
 
 /// Where lines go; nowhere, mostly, and then none is made.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Trace {
             return;
         }
         if let Some(sink) = self.sink.as_mut() {
-            sink(&format!("{:>5}.{:06} {}", now_us / 1_000_000, now_us % 1_000_000, text()));
+            sink(weight, &format!("{:>5}.{:06} {}", now_us / 1_000_000, now_us % 1_000_000, text()));
         }
     }
 
@@ -109,6 +109,35 @@ fn letter(message: &PeerMessage) -> String {
 
 /// The longest letter on a line. Bytes.
 const LINE_BYTES_MAX: usize = 300;
+
+/// How many of the last letters a story keeps: what comes before them is told by views, faults and decisions.
+const LETTERS_TOLD: usize = 40;
+
+/// The lines of a story, in order; of the letters, only the last.
+#[derive(Debug, Default)]
+pub struct Story {
+    lines: Vec<(Weight, String)>,
+}
+
+impl Story {
+    /// One more line.
+    pub fn push(&mut self, weight: Weight, line: &str) {
+        self.lines.push((weight, line.to_owned()));
+    }
+
+    /// What is to be told.
+    #[must_use]
+    pub fn told(self) -> Vec<String> {
+        let letters = self.lines.iter().filter(|(weight, _)| *weight >= Weight::Letter).count();
+        let mut left_out = letters.saturating_sub(LETTERS_TOLD);
+        let mut keeps = |weight: Weight| {
+            let is_early = weight >= Weight::Letter && left_out > 0;
+            left_out -= usize::from(is_early);
+            !is_early
+        };
+        self.lines.into_iter().filter(|(weight, _)| keeps(*weight)).map(|(_, line)| line).collect()
+    }
+}
 
 /// How many runs a plan's shortening may cost.
 const RUNS_MAX: u32 = 300;
@@ -160,6 +189,7 @@ impl Shortener {
         self.attempt(|plan| plan.weather.reset_ppm = 0);
         self.attempt(|plan| plan.weather.overtake = false);
         self.attempt(|plan| plan.ending = Ending::All);
+        self.attempt(|plan| plan.starts.fill(0));
     }
 
     fn leave_out(&mut self, count: fn(&Plan) -> usize, remove: fn(&mut Plan, usize, usize)) {
@@ -174,5 +204,26 @@ impl Shortener {
             }
             size = if size == 1 { 0 } else { size.div_ceil(2) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_keeps_its_last_letters_and_all_that_matters_more() {
+        let mut story = Story::default();
+        story.push(Weight::Story, "a view");
+        for letter in 0..100 {
+            story.push(Weight::Letter, &letter.to_string());
+        }
+        story.push(Weight::Call, "an answer");
+        let told = story.told();
+        assert_eq!(told.len(), LETTERS_TOLD + 2);
+        assert_eq!(
+            (told[0].as_str(), told[1].as_str(), told[LETTERS_TOLD + 1].as_str()),
+            ("a view", "60", "an answer")
+        );
     }
 }

@@ -240,7 +240,7 @@ fn an_answer_says_what_the_write_did() {
 fn told(seed: u64) -> (super::Report, Vec<String>) {
     let lines = Rc::new(RefCell::new(Vec::new()));
     let sink = Rc::clone(&lines);
-    let trace = Trace::to(Weight::Full, Box::new(move |line| sink.borrow_mut().push(line.to_owned())));
+    let trace = Trace::to(Weight::Full, Box::new(move |_, line| sink.borrow_mut().push(line.to_owned())));
     let report = super::run_plan(Plan::new(seed, Shape::default()), trace);
     (report, lines.take())
 }
