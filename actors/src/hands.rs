@@ -14,7 +14,7 @@ use lockstep_protocol::operation::Answer;
 use lockstep_protocol::route::{self, Delivery, Known, LetterRefused};
 use lockstep_protocol::storage::StorageRequest;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
@@ -47,6 +47,8 @@ pub struct Hands {
     /// What others may look at.
     pub observer: Observer,
     on_halt: OnHalt,
+    /// It has handed over and is about to stop: it says nothing more, above all it does not ask to join again.
+    is_silent: AtomicBool,
 }
 
 impl std::fmt::Debug for Hands {
@@ -75,6 +77,7 @@ impl Hands {
             pending: Pending::default(),
             observer,
             on_halt,
+            is_silent: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +85,11 @@ impl Hands {
     #[must_use]
     pub fn me(&self) -> &Peer {
         &self.me
+    }
+
+    /// From now on no letter leaves the node, as in a crash.
+    pub fn fall_silent(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     /// Gives them the mailboxes, once, before any shell begins.
@@ -182,7 +190,10 @@ impl Hands {
         let Known { cluster, view } = *self.known();
         let letter = Envelope { version: PROTOCOL_VERSION, cluster, from: self.me.clone(), view, message };
         if *to != self.me.address {
-            return self.outbox.send(to, letter);
+            if !self.is_silent.load(Ordering::Relaxed) {
+                self.outbox.send(to, letter);
+            }
+            return;
         }
         match self.open(letter) {
             Ok(deliveries) => self.deliver_surely(deliveries),

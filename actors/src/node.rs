@@ -353,6 +353,7 @@ impl Node {
             if actix_rt::time::timeout(patience, handed_over).await.is_err() {
                 log::warn!("nobody took over within {} ms", patience.as_millis());
             }
+            self.hands.fall_silent();
         }
         let _ = actix_rt::time::timeout(patience, self.drained()).await;
     }

@@ -35,7 +35,7 @@ pub enum Input {
     /// Heartbeat: a witness more.
     AddWitness { view: ViewNumber, peer: Peer },
     /// Coordinator: another primary.
-    HandOverNow { view: ViewNumber, to: NodeId },
+    HandOverNow { view: ViewNumber, to: NodeId, leaves: bool },
     ///
     TrialAnswer { from: Peer, view: ViewNumber, campaign: u64, willing: bool, promised: Option<Ballot> },
     ///
@@ -451,11 +451,11 @@ impl Machine for Campaign {
                 }
                 self.pursue(now)
             }
-            Input::HandOverNow { view, to } => {
+            Input::HandOverNow { view, to, leaves } => {
                 if self.electorate(view).is_none() {
                     return Effects::none();
                 }
-                self.goals.hand_over(to);
+                self.goals.hand_over(to, leaves);
                 self.pursue(now)
             }
             Input::TrialAnswer { from, view, campaign, willing, promised } => {

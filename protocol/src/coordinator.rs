@@ -76,8 +76,8 @@ enum Phase {
     Recovering,
     /// Takes writes.
     Serving,
-    /// finishes what is in flight; the next view is to name this node.
-    HandingOver(NodeId),
+    /// finishes what is in flight; the next view is to name this node as primary.
+    HandingOver { to: NodeId, leaves: bool },
 }
 
 /// How many entries of this view are remembered for a replica with a gap.
@@ -154,7 +154,7 @@ impl Coordinator {
 
     /// Writes its part of what the node says of itself.
     pub fn observe(&self, status: &mut NodeStatus) {
-        if let Phase::Serving | Phase::HandingOver(_) = self.phase {
+        if let Phase::Serving | Phase::HandingOver { .. } = self.phase {
             status.serving = Some(self.number());
             status.role = Role::Primary;
         }
@@ -181,7 +181,7 @@ impl Coordinator {
     /// Why an operation is turned away before anything is done for it.
     fn refusal(&self) -> Option<OperationError> {
         let view = self.view.as_ref()?;
-        if let Phase::Idle | Phase::HandingOver(_) = self.phase {
+        if let Phase::Idle | Phase::HandingOver { .. } = self.phase {
             return Some(self.not_primary());
         }
         let replicas = u32::try_from(view.replicas.len()).unwrap_or(u32::MAX);
@@ -346,8 +346,8 @@ impl Coordinator {
             Phase::Idle => Effects::none(),
             Phase::Recovering => self.recover(now),
             Phase::Serving => self.form(now),
-            Phase::HandingOver(_) if self.examining.is_some() => self.form(now),
-            Phase::HandingOver(to) => self.hand_over_now(now, to),
+            Phase::HandingOver { .. } if self.examining.is_some() => self.form(now),
+            Phase::HandingOver { to, leaves } => self.hand_over_now(now, to, leaves),
         }
     }
 }
@@ -422,7 +422,7 @@ impl Machine for Coordinator {
         let flight = self.flight.iter().flat_map(|flight| [flight.resend_at, flight.deadline]).min();
         let idle = self.phase == Phase::Serving && self.flight.is_none() && self.examining.is_none();
         let locks = self.queue.deadline().filter(|_| idle);
-        let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver(_)) && self.flight.is_none();
+        let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver { .. }) && self.flight.is_none();
         let ready = if self.examining.is_some() { !self.asked } else { idle && self.queue.is_ready() };
         let paced = Some(self.paced_until).filter(|_| forms && ready);
         let deadlines = [flight, locks, paced, self.campaign_until];

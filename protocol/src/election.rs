@@ -147,7 +147,9 @@ impl Election {
         let patience_ms =
             self.timing.vote_timeout_ms.saturating_mul(2) + self.timing.gather_timeout_ms.saturating_mul(3);
         self.phase = Phase::Campaigning { until: now.elapsed.plus(patience_ms) };
-        effects.announce(format!("election in view {}: stands as primary, because {reason}", view.number));
+        if self.failures == 0 || self.failures.is_power_of_two() {
+            effects.announce(format!("election in view {}: stands as primary, because {reason}", view.number));
+        }
         effects.tell(Note::Campaign { view: view.number, reason });
         effects
     }

@@ -162,6 +162,8 @@ pub enum Note {
         view: ViewNumber,
         /// The next primary.
         to: NodeId,
+        /// This node is about to stop: the view is to go on without it, so that nobody waits for it.
+        leaves: bool,
     },
     /// Campaign to election and coordinator: it ended without the view that it was for.
     CampaignFailed {
@@ -362,7 +364,7 @@ impl Default for Timing {
             heartbeat_interval_ms: 1_000,
             heartbeat_timeout_ms: 3_000,
             vote_timeout_ms: 2_000,
-            resend_ms: 300,
+            resend_ms: 100,
             lock_timeout_ms: 1_000,
             election_answer_timeout_ms: 300,
             election_victory_timeout_ms: 1_500,

@@ -277,7 +277,7 @@ pub fn note(note: Note) -> Vec<Delivery> {
         Note::AddFailed { view, peer } => vec![Sync(sync::Input::AddFailed { view, peer })],
         Note::AddWitness { view, peer } => vec![Campaign(campaign::Input::AddWitness { view, peer })],
         Note::HandOver { to } => vec![Coordinator(coordinator::Input::HandOver { to })],
-        Note::HandOverNow { view, to } => vec![Campaign(campaign::Input::HandOverNow { view, to })],
+        Note::HandOverNow { view, to, leaves } => vec![Campaign(campaign::Input::HandOverNow { view, to, leaves })],
         Note::CampaignFailed { view, no_quorum, reason } => vec![
             Coordinator(coordinator::Input::CampaignFailed { view, no_quorum, reason: reason.clone() }),
             Election(election::Input::CampaignFailed { view, no_quorum, reason }),

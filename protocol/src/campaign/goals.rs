@@ -14,6 +14,8 @@ pub(super) struct Goals {
     replica: Option<Peer>,
     witnesses: BTreeMap<WitnessName, Peer>,
     primary: Option<NodeId>,
+    /// This node stops: it leaves the view with its last act.
+    leaves: bool,
     reasons: Vec<String>,
 }
 
@@ -62,9 +64,10 @@ impl Goals {
     }
 
     ///
-    pub fn hand_over(&mut self, to: NodeId) {
+    pub fn hand_over(&mut self, to: NodeId, leaves: bool) {
         self.as_primary(format!("handed over to node {to}"));
         self.primary = Some(to);
+        self.leaves = leaves;
     }
 
     /// Who is to hear of the view besides its voters.
@@ -77,7 +80,10 @@ impl Goals {
         let stays = |voter: &Voter| promised.contains(voter) && !self.offline.contains(voter);
         let seat = |peer: &Peer| Seat { incarnation: peer.incarnation, address: peer.address.clone() };
         let mut replicas: BTreeMap<NodeId, Seat> = view.replicas.clone();
-        replicas.retain(|id, _| stays(&Voter::Replica(*id)) || Voter::Replica(*id) == me.voter);
+        replicas.retain(|id, _| match Voter::Replica(*id) {
+            voter if voter == me.voter => !self.leaves,
+            voter => stays(&voter),
+        });
         let mut witnesses: BTreeMap<WitnessName, Seat> = view.witnesses.clone();
         witnesses.retain(|name, _| stays(&Voter::Witness(name.clone())));
         let own = me.voter.node()?;
@@ -124,6 +130,7 @@ impl Goals {
         }
         self.replica = None;
         self.primary = None;
+        self.leaves = false;
         self.witnesses.clear(); // They ask again.
         self.offline.retain(|voter| view.seat(voter).is_some());
         if self.offline.is_empty() {

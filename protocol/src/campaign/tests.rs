@@ -193,7 +193,7 @@ fn r15_who_is_set_offline_is_left_out_even_if_it_promises() {
 #[test]
 fn r17_a_hand_over_names_the_other_or_fails() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2) });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
@@ -201,13 +201,26 @@ fn r17_a_hand_over_names_the_other_or_fails() {
     assert_eq!(proposal(&promised(&mut campaign, &node(2), None)).primary, NodeId(2));
 
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2) });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
     }
     let effects = campaign.step(at(1), Input::Unreachable { address: node(2).address });
     assert!(matches!(notes(&effects)[..], [Note::CampaignFailed { no_quorum: false, .. }]));
+}
+
+#[test]
+fn r17_who_stops_leaves_the_view_so_that_nobody_waits_for_it() {
+    let mut campaign = machine();
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: true });
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    for from in [node(3), node(1), witness(1), witness(2)] {
+        let _ = promised(&mut campaign, &from, None);
+    }
+    let next = proposal(&promised(&mut campaign, &node(2), None));
+    assert_eq!(next.replicas.keys().map(|id| id.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((next.primary, next.witnesses.len()), (NodeId(2), 1));
 }
 
 #[test]

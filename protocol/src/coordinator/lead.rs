@@ -140,7 +140,7 @@ impl Coordinator {
     /// clients of decided batches hear once this primary's next view entry is committed.
     pub(super) fn tell_settled_if_serving(&mut self) -> Effects {
         let mut effects = Effects::none();
-        if !matches!(self.phase, Phase::Serving | Phase::HandingOver(_)) {
+        if !matches!(self.phase, Phase::Serving | Phase::HandingOver { .. }) {
             return effects;
         }
         let (told, waiting) = std::mem::take(&mut self.settled).into_iter().partition(|(_, own)| {
@@ -217,7 +217,7 @@ impl Coordinator {
         if no_quorum {
             return self.step_down(reason);
         }
-        if let Phase::HandingOver(_) = self.phase {
+        if let Phase::HandingOver { .. } = self.phase {
             self.phase = Phase::Serving;
         }
         self.next(now)

@@ -255,15 +255,15 @@ impl Coordinator {
         }
     }
 
-    /// finishes what is in flight, then has the next view decided.
+    /// finishes what is in flight, then has the next view decided. Named nobody, this node is about to stop.
     pub(super) fn on_hand_over(&mut self, now: Now, to: Option<NodeId>) -> Effects {
         let Some(view) = self.view.clone().filter(|_| self.phase == Phase::Serving) else { return Effects::none() };
         let others = || view.replicas.keys().copied().filter(|id| Voter::Replica(*id) != self.me.voter);
         let wanted = to.map_or_else(|| others().max(), |to| others().find(|id| *id == to));
-        let Some(to) = wanted else { return Effects::none() };
-        self.phase = Phase::HandingOver(to);
+        let Some(target) = wanted else { return Effects::none() };
+        self.phase = Phase::HandingOver { to: target, leaves: to.is_none() };
         let mut effects = self.turn_away_waiting(&Answer::Failed(self.not_primary()));
-        effects.announce(format!("hands over to node {to}"));
+        effects.announce(format!("hands over to node {target}"));
         effects.append(self.next(now));
         effects
     }
@@ -276,11 +276,11 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn hand_over_now(&mut self, now: Now, to: NodeId) -> Effects {
+    pub(super) fn hand_over_now(&mut self, now: Now, to: NodeId, leaves: bool) -> Effects {
         let mut effects = Effects::none();
         if self.campaign_until.is_none() {
             self.campaign_until = Some(now.elapsed.plus(self.timing.vote_timeout_ms.max(1)));
-            effects.tell(Note::HandOverNow { view: self.number(), to });
+            effects.tell(Note::HandOverNow { view: self.number(), to, leaves });
         }
         effects
     }

@@ -417,7 +417,10 @@ fn r17_a_hand_over_finishes_what_is_in_flight_first() {
     assert!(matches!(refused[..], [(_, Answer::Failed(OperationError::NotPrimary { .. }))]));
     let effects = primary.complete();
     assert!(is_written(&answers(&effects), 1));
-    assert!(notes(&effects).contains(&Note::HandOverNow { view: ViewNumber(1), to: NodeId(2) }), "the highest other");
+    assert!(
+        notes(&effects).contains(&Note::HandOverNow { view: ViewNumber(1), to: NodeId(2), leaves: true }),
+        "the highest other"
+    );
 }
 
 #[test]
