@@ -371,3 +371,20 @@ fn the_readme_and_ci_run_the_same_tests() {
         assert!(read(path).contains("cargo test --workspace"), "{path} names the test command");
     }
 }
+
+#[test]
+fn what_the_sources_point_to_is_there() {
+    let mut findings = Vec::new();
+    let texts = all_sources().into_iter().map(|source| (source.path, source.text));
+    for (path, text) in texts.chain(["README.md", "docs/architecture.md"].map(|path| (path.to_owned(), read(path)))) {
+        for (at, _) in text.match_indices("docs/") {
+            let name: String =
+                text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || "/-._".contains(*c)).collect();
+            let name = name.trim_end_matches('.');
+            if name.ends_with(".md") && !root().join(name).exists() {
+                findings.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    nothing_found("There are no such pages:", &findings);
+}

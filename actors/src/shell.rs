@@ -232,7 +232,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     enum Asked {
         Tick,
-        Step(Delivery),
+        Step(Box<Delivery>),
     }
 
     /// Ticks `ticks_ms` from its start on; does what it is told with each step.
@@ -246,7 +246,7 @@ mod tests {
         const NAME: ActorName = ActorName::TransactionCoordinator;
 
         fn step(&mut self, _: Now, delivery: Delivery) -> Effects {
-            self.asked.send(Asked::Step(delivery)).expect("the test listens");
+            self.asked.send(Asked::Step(Box::new(delivery))).expect("the test listens");
             let mut effects = Effects::none();
             self.on_step.drain(..).for_each(|effect| effects.push(effect));
             effects
@@ -285,7 +285,7 @@ mod tests {
         shell.send(Deliver(vec![serving(1), serving(2)])).await.expect("alive");
         shell.send(Begin).await.expect("alive");
         let all: Vec<_> = heard.try_iter().collect();
-        assert_eq!(all, [Asked::Tick, Asked::Step(serving(1)), Asked::Step(serving(2))]);
+        assert_eq!(all, [Asked::Tick, Asked::Step(Box::new(serving(1))), Asked::Step(Box::new(serving(2)))]);
     }
 
     #[actix_rt::test]

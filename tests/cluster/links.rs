@@ -15,12 +15,15 @@ const SENDER_HEADER: &str = "lockstep-from:";
 /// Headers beyond this name nobody.
 const HEADER_BYTES_MAX: usize = 16 * 1_024;
 
+/// Cut wires: from whom, to whom.
+type Cuts = BTreeSet<(String, String)>;
+
 /// All wires of a cluster.
 #[derive(Clone, Default)]
-pub struct Links(Arc<(Mutex<BTreeSet<(String, String)>>, Condvar)>);
+pub struct Links(Arc<(Mutex<Cuts>, Condvar)>);
 
 impl Links {
-    fn cuts(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
+    fn cuts(&self) -> MutexGuard<'_, Cuts> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl Process {
         let lines = || OpenOptions::new().create(true).append(true).open(&self.log).expect("a file for its lines");
         let mut command = Command::new(BINARY);
         command.args(&self.args).envs(self.variables.iter().cloned()).env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).stdout(File::from(lines())).stderr(File::from(lines()));
+        command.stdin(Stdio::null()).stdout(lines()).stderr(lines());
         self.child = Some(command.spawn().expect("the binary starts"));
     }
 

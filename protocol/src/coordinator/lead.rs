@@ -68,10 +68,10 @@ impl Coordinator {
         let mut known: Vec<Flight> = self.flight.take().into_iter().chain(self.inherited.drain(..)).collect();
         for flight in &mut known {
             flight.stage = Stage::Locking;
-            if flight.entry.index <= committed.0 {
-                if let Some(own) = flight.own.take() {
-                    self.settled.push((flight.entry.index, own));
-                }
+            if flight.entry.index <= committed.0
+                && let Some(own) = flight.own.take()
+            {
+                self.settled.push((flight.entry.index, own));
             }
         }
         let mut end = committed;

@@ -258,7 +258,6 @@ fn r8_who_does_not_vote_is_set_offline_and_the_batch_goes_on_in_the_next_view() 
         sent.iter().map(|(to, at, e)| (to.as_str(), at.0, e.index)).collect::<Vec<_>>(),
         [("1", 1, e.index), ("3", 1, e.index)]
     );
-    let mut primary = primary;
     assert!(is_written(&answers(&primary.complete()), 1));
 }
 
