@@ -19,10 +19,11 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 export CARGO_TARGET_DIR=${PLANTED_TARGET:-$root/target/planted}
 
+# Files are as new as the copy (-m): else cargo would take an earlier bug's build for this one's.
 fresh() {
     rm -rf "${copy:?}/tree"
     mkdir "$copy/tree"
-    tar -C "$root" --exclude=./target --exclude=./.git -cf - . | tar -C "$copy/tree" -xf -
+    tar -C "$root" --exclude=./target --exclude=./.git -cf - . | tar -C "$copy/tree" -xmf -
 }
 
 # Builds the copy and runs its seeds; says the last line of what came out.

@@ -76,10 +76,12 @@ impl World {
         self.cut(pairs.filter(|(from, to)| is_on_side(*from) != is_on_side(*to)).collect(), lasts_us);
     }
 
+    /// Some cuts are noticed at once by who keeps a request open across them, as a reset is; others by nobody, as a lost link.
     fn cut(&mut self, ways: Vec<(usize, usize)>, lasts_us: u64) {
+        let is_reset = self.rng.u8(0..3) == 0;
         for (from, to) in &ways {
             self.network.cut(*from, *to);
-            if self.rng.u8(0..4) == 0 {
+            if is_reset || self.rng.u8(0..6) == 0 {
                 self.end_watches(*from, *to);
             }
         }
