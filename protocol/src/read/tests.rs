@@ -329,7 +329,7 @@ fn section_6_too_long_for_locks_is_overloaded_and_for_a_confirmation_not_primary
     story.read(0, 1, history("a"));
     story.read(500, 2, history("b"));
     assert_eq!(story.granted(600, 2).len(), 2);
-    assert_eq!(story.tick(900).len(), 2, "asked again");
+    assert_eq!(story.tick(950).len(), 2, "asked again");
     let told = story.tick(1_000);
     assert_eq!(told, ["release 1", "answer 1: overloaded: too many requests wait"]);
     assert_eq!(story.granted(1_001, 1), ["release 1"]);
