@@ -57,7 +57,11 @@ impl World {
             }
             Fault::DiskFails { node, write, away_us } => self.fail_disk(node, write, away_us),
             Fault::HoldLock { node, channel, lasts_us } => self.hold_lock(node, channel, lasts_us),
-            Fault::Garble { node } => self.nodes[node].garble += 1,
+            Fault::Garble => {
+                if let Some(node) = self.primary() {
+                    self.nodes[node].garble += 1;
+                }
+            }
             Fault::Wipe { node, away_us } => self.lose_disk(node, away_us),
             Fault::Stop { node, grace_us, away_us } => self.stop(node, grace_us, away_us),
         }

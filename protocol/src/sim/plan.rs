@@ -157,11 +157,8 @@ pub enum Fault {
         /// How long.
         lasts_us: u64,
     },
-    /// The next vote request that this node sends is not what it means, so that the vote is no.
-    Garble {
-        /// Whose.
-        node: usize,
-    },
+    /// The next vote request that the primary sends is not what it means, so that the vote is no and the batch aborted.
+    Garble,
     /// The node loses its disk, where the promise allows it, and is back as another voter.
     Wipe {
         /// Who.
@@ -404,7 +401,7 @@ impl<'a> Dealer<'a> {
         for (most, draw) in kinds {
             self.some(most, draw);
         }
-        self.some(3, Self::garble);
+        self.some(8, |_| Fault::Garble);
     }
 
     fn some(&mut self, most: u8, draw: fn(&mut Self) -> Fault) {
@@ -473,10 +470,6 @@ impl<'a> Dealer<'a> {
     fn hold_lock(&mut self) -> Fault {
         let channel = self.rng.u32(0..self.channels);
         Fault::HoldLock { node: self.node(), channel, lasts_us: self.while_us() }
-    }
-
-    fn garble(&mut self) -> Fault {
-        Fault::Garble { node: self.node() }
     }
 
     fn wipe(&mut self) -> Fault {
