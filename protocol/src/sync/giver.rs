@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 /// The first pause between batches. Milliseconds.
 const PACE_FIRST_MS: u64 = 5;
-/// The longest pause between batches. Milliseconds.
-const PACE_MAX_MS: u64 = 1_000;
+/// The longest pause between batches: writers feel it as a stall, and a batch is bounded in bytes. Milliseconds.
+const PACE_MAX_MS: u64 = 50;
 /// How often progress is announced at least. Milliseconds.
 const ANNOUNCE_MS: u64 = 5_000;
 /// The lock is held for so many `vote_timeout`s at most until `EndSync` comes.
