@@ -46,10 +46,10 @@ const CALL_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the machines may take to say how they are.
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often a stopping node looks whether its clients have their answers.
 /// How often a primary that is to hand over is told so.
 const HAND_OVER_REPEAT: Duration = Duration::from_millis(250);
 
+/// How often a stopping node looks whether its clients have their answers.
 const DRAIN_POLL: Duration = Duration::from_millis(2);
 
 /// What a node is made from. Plain values; the binary has checked them.
