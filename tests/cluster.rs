@@ -19,6 +19,7 @@ mod cluster {
     mod bars;
     mod calls;
     mod crashes;
+    mod demo;
     mod disks;
     mod joins;
     mod partitions;

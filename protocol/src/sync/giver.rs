@@ -70,7 +70,7 @@ enum Asked {
 enum Lock {
     Free { retry_at: Millis },
     Waiting { until: Millis },
-    Held { view: ViewNumber, until: Millis },
+    Held { view: ViewNumber, since: Millis, until: Millis },
 }
 
 #[derive(Debug)]
@@ -482,7 +482,7 @@ impl Giver {
         match (session, self.serving) {
             (Some(session), Some(view)) if session.is_waiting() => {
                 let until = now.elapsed.plus(self.setup.timing.vote_timeout_ms * LOCK_VOTE_TIMEOUTS);
-                session.lock = Lock::Held { view, until };
+                session.lock = Lock::Held { view, since: now.elapsed, until };
                 session.ask(Asked::Entries(session.after), self.setup.limits.chunk_bytes, &mut effects);
             }
             (Some(session), _) if session.holds(self.serving) => {} // Told twice.
@@ -552,13 +552,13 @@ impl Giver {
         }
         let Some(session) = &mut self.session else { return effects };
         let owner = session.owner();
-        let is_locked = !matches!(session.lock, Lock::Free { .. });
-        session.lock = Lock::Free { retry_at: now.elapsed };
+        let lock = std::mem::replace(&mut session.lock, Lock::Free { retry_at: now.elapsed });
+        let is_locked = !matches!(lock, Lock::Free { .. });
         if is_locked && released != Some(owner) {
             effects.tell(Note::Release { owner });
         }
         if view.lists(&session.peer) {
-            self.end_joined(now, view, &mut effects);
+            self.end_joined(now, view, lock, &mut effects);
         } else if view.seat(&session.peer.voter).is_some() {
             self.end("the view lists its id under another disk", Some(SyncRefusal::Listed), &mut effects);
         } else if !view.is_primary(&self.setup.me) {
@@ -569,11 +569,16 @@ impl Giver {
         effects
     }
 
-    fn end_joined(&mut self, now: Now, view: &View, effects: &mut Effects) {
+    fn end_joined(&mut self, now: Now, view: &View, lock: Lock, effects: &mut Effects) {
         let Some(session) = &self.session else { return };
         let took = now.elapsed.since(session.progress.began_at);
+        let locked = match lock {
+            Lock::Held { since, .. } => now.elapsed.since(since),
+            Lock::Free { .. } | Lock::Waiting { .. } => 0,
+        };
         let (node, sent) = (&session.peer.voter, session.progress.sum());
-        effects.announce(format!("{node} has joined in view {}, after {took} ms: {sent}", view.number));
+        let line = format!("{node} has joined in view {}, after {took} ms: {sent}; writes waited", view.number);
+        effects.announce(format!("{line} {locked} ms for it"));
         self.drop_session(effects);
     }
 
