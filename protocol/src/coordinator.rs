@@ -14,6 +14,7 @@ mod flight;
 mod lead;
 mod queue;
 mod sending;
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use crate::storage::{StorageRequest, Verdict};
 use crate::view::View;
 use flight::{Flight, Own, Stage};
 use queue::{Pending, Picked, Queue};
+use slow::Laggard;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -116,6 +118,7 @@ pub struct Coordinator {
     sent: VecDeque<(Attempt, Arc<Entry>)>,
     /// When the campaign for the next view, which is under way, may be asked for again.
     campaign_until: Option<Millis>,
+    laggard: Laggard,
     pace_ms: u64,
     paced_until: Millis,
     became_primary_at: Millis,
@@ -146,6 +149,7 @@ impl Coordinator {
             settled: Vec::new(),
             sent: VecDeque::new(),
             campaign_until: None,
+            laggard: Laggard::default(),
             pace_ms: 0,
             paced_until: Millis(0),
             became_primary_at: Millis(0),

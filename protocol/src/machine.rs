@@ -338,6 +338,10 @@ pub struct Timing {
     pub heartbeat_timeout_ms: u64,
     /// How long the primary waits for a vote or a commit's acknowledgement before it sets a replica offline.
     pub vote_timeout_ms: u64,
+    /// A replica whose vote comes so long after all others' is late.
+    pub slow_replica_limit_ms: u64,
+    /// How long it may be late on end before it is set offline.
+    pub slow_replica_window_ms: u64,
     /// How often a letter that should have been answered is sent again.
     pub resend_ms: u64,
     /// How long a wait for locks lasts before it fails (section 6).
@@ -364,6 +368,8 @@ impl Default for Timing {
             heartbeat_interval_ms: 1_000,
             heartbeat_timeout_ms: 3_000,
             vote_timeout_ms: 2_000,
+            slow_replica_limit_ms: 50,
+            slow_replica_window_ms: 3_000,
             resend_ms: 100,
             lock_timeout_ms: 1_000,
             election_answer_timeout_ms: 300,

@@ -47,6 +47,8 @@ pub const BOUNDS: &[Bound] = &[
     bound("replication.resend_ms", 10, MINUTE_MS, MS),
     bound("replication.attempts_max", 1, 100, "attempts"),
     bound("replication.min_replicas", 1, 1_000, "data nodes"),
+    bound("slow_replica.limit_ms", 1, 10 * MINUTE_MS, MS),
+    bound("slow_replica.window_s", 1, 3_600, "seconds"),
     bound("batch.max_ops", 1, 100_000, "writes"),
     bound("batch.max_bytes", 1_024, 64 * MIB, BYTES),
     bound("queue.max_ops", 1, 1_000_000, "requests"),

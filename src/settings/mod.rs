@@ -146,6 +146,16 @@ pub struct ReplicationSettings {
     pub min_replicas: u32,
 }
 
+/// The `[slow_replica]` table. All processes of a cluster must agree on it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlowReplicaSettings {
+    /// A vote that comes so long after all others' is late. Milliseconds.
+    pub limit_ms: u64,
+    /// How long a replica may be late on end. Seconds.
+    pub window_s: u64,
+}
+
 /// The `[batch]` table. All processes of a cluster must agree on it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -281,6 +291,8 @@ pub struct Settings {
     pub cluster: ClusterSettings,
     pub heartbeat: HeartbeatSettings,
     pub replication: ReplicationSettings,
+    /// See [`SlowReplicaSettings`].
+    pub slow_replica: SlowReplicaSettings,
     pub batch: BatchSettings,
     pub queue: QueueSettings,
     pub lock: LockSettings,
@@ -324,6 +336,8 @@ impl Settings {
             heartbeat_interval_ms: self.heartbeat.interval_ms,
             heartbeat_timeout_ms: self.heartbeat.timeout_ms,
             vote_timeout_ms: self.replication.vote_timeout_ms,
+            slow_replica_limit_ms: self.slow_replica.limit_ms,
+            slow_replica_window_ms: self.slow_replica.window_s * 1_000,
             resend_ms: self.replication.resend_ms,
             lock_timeout_ms: self.lock.timeout_ms,
             election_answer_timeout_ms: self.election.answer_timeout_ms,

@@ -4,7 +4,7 @@
 //! disk.
 
 use super::gate::WIDE;
-use super::harness::{Cluster, DEMO, Plan};
+use super::harness::{Cluster, DEMO, Plan, node_name};
 use super::http::{Client, Request};
 use super::load::Load;
 use nix::sys::signal::Signal;
@@ -37,7 +37,7 @@ fn stalls(what: &str, signal: Signal) {
         cluster.node(primary).signal(signal);
         cluster.node(primary).wait(WIDE);
         load.wait_for_more(400);
-        figures.push(load.finish().longest_stall);
+        figures.push(load.finish().longest_stall());
         cluster.node(primary).start();
     }
     show(what, figures);
@@ -53,6 +53,37 @@ fn bar_kill_9_of_the_primary() {
 #[ignore = "measures; run by name"]
 fn bar_sigterm_of_the_primary() {
     stalls("longest stall of 8 writers, SIGTERM of the primary", Signal::SIGTERM);
+}
+
+/// The time within which 99 of 100 posts that began in this span were acknowledged.
+fn p99(waits: &[(Instant, Duration)], from: Instant, to: Instant) -> Duration {
+    let began = waits.iter().filter(|(at, _)| (from..to).contains(at));
+    let mut took: Vec<_> = began.map(|(_, took)| *took).collect();
+    took.sort();
+    took[(took.len() * 99 / 100).min(took.len() - 1)]
+}
+
+#[test]
+#[ignore = "measures; run by name"]
+fn bar_a_replica_that_becomes_slow() {
+    const SLOW: Duration = Duration::from_millis(200);
+    let second = |n| Duration::from_secs(n);
+    let mut cluster = Cluster::ready(Plan { relayed: true, ..DEMO });
+    cluster.wait_for_witnesses(2);
+    let (_, primary) = cluster.primary();
+    let replica = (1..=3).find(|id| *id != primary).expect("another");
+    let load = Load::start(&cluster.client_ports, "bars", 8);
+    std::thread::sleep(second(10));
+    cluster.links.slow_down(&node_name(replica), SLOW);
+    let slow_at = Instant::now();
+    std::thread::sleep(second(15));
+    let waits = load.finish().waits;
+    let before = p99(&waits, slow_at - second(8), slow_at);
+    let (during, after) =
+        (p99(&waits, slow_at, slow_at + second(3)), p99(&waits, slow_at + second(5), slow_at + second(15)));
+    println!(
+        "p99 of 8 writers {before:.2?}; a replica gets everything {SLOW:?} later: {during:.2?}; 5 s on: {after:.2?}"
+    );
 }
 
 /// Posts so many texts of so many bytes into one channel, with 64 at once.
@@ -119,7 +150,7 @@ fn under_load(what: &str, cluster: &mut Cluster, act: impl FnOnce(&mut Cluster))
         let reads = readers.into_iter().map(|reader| reader.join().expect("reads")).max();
         (reads.unwrap_or_default(), flusher.join().expect("flushes"))
     });
-    let (took, writes) = (begin.elapsed(), load.finish().longest_stall);
+    let (took, writes) = (begin.elapsed(), load.finish().longest_stall());
     println!("{what}, {took:.2?}; the longest wait of 8 writers {writes:.2?}, of 2 readers {reads:.2?},");
     println!("    and of one thread that writes and flushes 2 kB to the same disk {flushes:.2?}");
 }

@@ -61,7 +61,7 @@ pub fn all_is_there_once_on_every_replica(mut cluster: Cluster, channel: &str, t
         told.acked.len(),
         told.aborted.len(),
         told.retries,
-        told.longest_stall,
+        told.longest_stall(),
         seen.len(),
     );
 }

@@ -1,8 +1,10 @@
 //! Nodes and gateways that are added under load, and nodes that return: with the log's help, or from scratch.
 
 use super::check;
-use super::harness::{Cluster, DEMO, Plan};
+use super::gate::eventually;
+use super::harness::{Cluster, DEMO, Plan, node_name};
 use super::load::Load;
+use std::time::Duration;
 
 /// More than one batch, and what a node may miss and still need only the log.
 const MISSED: u64 = 1_000;
@@ -108,5 +110,26 @@ fn a_gateway_is_added() {
     cluster.wait_for_witnesses(2);
     let (told, through_new) = (load.finish(), more.finish());
     check::agrees_with_what_was_told(&check::history(&mut cluster.client(0), "other"), &through_new);
+    check::all_is_there_once_on_every_replica(cluster, "busy", &told);
+}
+
+#[test]
+fn a_replica_that_holds_every_write_up_is_set_offline_and_returns() {
+    // R-8, `slow_replica`.
+    let mut cluster = Cluster::ready(Plan { relayed: true, ..DEMO });
+    let load = Load::start(&cluster.client_ports, "busy", 4);
+    load.wait_for_more(SOME);
+    let slow = a_replica(&mut cluster);
+    cluster.links.slow_down(&node_name(slow), Duration::from_millis(200));
+    let others = cluster.running().into_iter().filter(|id| *id != slow).collect();
+    cluster.wait_for_view_of(&others);
+    let (_, primary) = cluster.primary();
+    let why = "its votes came more than 50 ms after all others for 3000 ms";
+    eventually("it says why", || cluster.node(primary).lines().contains(why).then_some(()));
+    load.wait_for_more(SOME);
+    cluster.links.slow_down(&node_name(slow), Duration::ZERO);
+    cluster.wait_for_members();
+    load.wait_for_more(SOME);
+    let told = load.finish();
     check::all_is_there_once_on_every_replica(cluster, "busy", &told);
 }

@@ -1,15 +1,17 @@
-//! The wires between processes: each data node and witness is reached through a relay, which can be cut in either direction.
+//! The wires between processes: each data node and witness is reached through a relay, which can be cut in either direction,
+//! or slowed down.
 //!
 //! A relay reads the sender's name from the header `Lockstep-From` of a connection's first request. What flows on a cut wire is
 //! held and delivered late, the end of a connection too, as TCP would: nobody is told anything, and when the wire heals old
 //! letters arrive. Bytes of an answer flow the other way than those of its request, so a wire that is cut one way loses
 //! requests of one side and answers of the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 const SENDER_HEADER: &str = "lockstep-from:";
 /// Headers beyond this name nobody.
@@ -18,9 +20,12 @@ const HEADER_BYTES_MAX: usize = 16 * 1_024;
 /// Cut wires: from whom, to whom.
 type Cuts = BTreeSet<(String, String)>;
 
+/// How much later everything gets to whom.
+type Delays = BTreeMap<String, Duration>;
+
 /// All wires of a cluster.
 #[derive(Clone, Default)]
-pub struct Links(Arc<(Mutex<Cuts>, Condvar)>);
+pub struct Links(Arc<(Mutex<Cuts>, Condvar, Mutex<Delays>)>);
 
 impl Links {
     fn cuts(&self) -> MutexGuard<'_, Cuts> {
@@ -47,11 +52,22 @@ impl Links {
         self.0.1.notify_all();
     }
 
-    /// Waits as long as the wire is cut.
+    /// From now on everything gets to this process so much later; no time ends it.
+    pub fn slow_down(&self, to: &str, by: Duration) {
+        self.delays().insert(to.to_owned(), by);
+    }
+
+    fn delays(&self) -> MutexGuard<'_, Delays> {
+        self.0.2.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits as long as the wire is cut, and then for as long as it is slow.
     fn pass(&self, from: &str, to: &str) {
         let wire = (from.to_owned(), to.to_owned());
         let cuts = self.cuts();
         drop(self.0.1.wait_while(cuts, |cuts| cuts.contains(&wire)));
+        let delay = self.delays().get(to).copied().unwrap_or_default();
+        thread::sleep(delay);
     }
 
     /// Relays from this address to the process of that name. For as long as the tests run.

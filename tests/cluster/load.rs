@@ -22,17 +22,22 @@ pub struct Told {
     pub unknown: Vec<String>,
     /// Answers that told to ask again, and broken connections.
     pub retries: u64,
-    /// From the first try of a post to its acknowledgement.
-    pub longest_stall: Duration,
+    /// When each acknowledged post was first tried, and how long it then took.
+    pub waits: Vec<(Instant, Duration)>,
 }
 
 impl Told {
+    /// The longest that any post took.
+    pub fn longest_stall(&self) -> Duration {
+        self.waits.iter().map(|(_, took)| *took).max().unwrap_or_default()
+    }
+
     fn add(&mut self, other: Self) {
         self.acked.extend(other.acked);
         self.aborted.extend(other.aborted);
         self.unknown.extend(other.unknown);
         self.retries += other.retries;
-        self.longest_stall = self.longest_stall.max(other.longest_stall);
+        self.waits.extend(other.waits);
     }
 }
 
@@ -115,7 +120,7 @@ impl Writer {
             match self.insist(&mut clients, &text, stop, &mut told.retries) {
                 Verdict::Acked(id) => {
                     told.acked.push((text, id));
-                    told.longest_stall = told.longest_stall.max(begin.elapsed());
+                    told.waits.push((begin, begin.elapsed()));
                     done.fetch_add(1, Ordering::Relaxed);
                 }
                 Verdict::Aborted => told.aborted.push(text),

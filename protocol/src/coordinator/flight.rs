@@ -59,6 +59,8 @@ pub(super) struct Flight {
     pub lock_held: bool,
     /// Whose it is.
     pub own: Option<Own>,
+    /// When the latest of those came, or this stage began.
+    pub heard_at: Millis,
     /// When letters are sent again.
     pub resend_at: Millis,
     /// When whoever has not answered is set offline.
@@ -78,6 +80,7 @@ impl Flight {
             inherited_lock: None,
             lock_held: false,
             own,
+            heard_at: Millis(0),
             resend_at: Millis(u64::MAX),
             deadline: Millis(u64::MAX),
         }

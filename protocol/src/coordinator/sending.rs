@@ -26,6 +26,7 @@ impl Coordinator {
     fn enter(&mut self, now: Now, mut flight: Flight, stage: Stage) -> Effects {
         flight.stage = stage;
         flight.heard.clear();
+        flight.heard_at = now.elapsed;
         flight.resend_at = now.elapsed.plus(self.timing.resend_ms);
         flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
         self.flight = Some(flight);
@@ -79,14 +80,19 @@ impl Coordinator {
 
     fn on_yes(&mut self, now: Now, from: NodeId) -> Effects {
         let (Some(view), Some(mut flight)) = (self.view.clone(), self.flight.take()) else { return Effects::none() };
-        flight.heard.insert(from);
+        let (is_new, before) = (flight.heard.insert(from), flight.heard_at);
+        if is_new {
+            flight.heard_at = now.elapsed;
+        }
         if !flight.is_complete(&view) {
             self.flight = Some(flight);
             return Effects::none();
         }
         // that is the decision. It needs no record of its own.
         flight.decided = true;
-        self.enter(now, flight, Stage::Committing)
+        let mut effects = self.enter(now, flight, Stage::Committing);
+        effects.append(self.judge_slowness(now, &view, from, before));
+        effects
     }
 
     pub(super) fn may_abort(&self) -> bool {

@@ -525,3 +525,36 @@ fn min_replicas_refuses_writes() {
     let error = OperationError::TooFewReplicas { replicas: 1, needed: 2 };
     assert_eq!(answers(&primary.submit(1, post("a"))), [(RequestId(1), Answer::Failed(error))]);
 }
+
+/// Writes for four seconds, node 1 voting 60 ms after the others each time; who is set offline for it.
+fn set_offline_while_late(mut primary: Primary, others: &[u32], late: u32) -> Vec<Voter> {
+    let mut offline = Vec::new();
+    for n in 0..40 {
+        let _ = primary.submit(n, post(&n.to_string()));
+        let (attempt, entry) = primary.flight();
+        let view = primary.view.number;
+        let ms = 1_000 + n * 100;
+        let vote = |id: u32| Input::Vote { from: node(id), view, attempt, index: entry.index, refusal: None };
+        for id in others {
+            let _ = primary.machine.step(at(ms), vote(*id));
+        }
+        for note in notes(&primary.machine.step(at(ms + 60), vote(late))) {
+            let Note::SetOffline { voters, .. } = note else { continue };
+            offline.extend(voters);
+        }
+        let _ = primary.apply();
+        primary.replicas().into_iter().for_each(|id| drop(primary.acknowledge(id)));
+    }
+    offline
+}
+
+#[test]
+fn r8_a_replica_that_holds_every_write_up_is_set_offline_unless_too_few_are_left() {
+    let replica = |id| Voter::Replica(NodeId(id));
+    assert_eq!(set_offline_while_late(Primary::new(&[1, 2, 3]), &[3, 2], 1), [replica(1)]);
+    assert_eq!(set_offline_while_late(Primary::new(&[1, 3]), &[3], 1), [], "two copies are better than one");
+    assert_eq!(set_offline_while_late(Primary::new(&[1, 2, 3]), &[1, 2], 3), [], "the primary itself");
+    let mut strict = Primary::new(&[1, 2, 3]);
+    strict.machine.limits.replicas_min = 3;
+    assert_eq!(set_offline_while_late(strict, &[3, 2], 1), [], "replication.min_replicas");
+}

@@ -299,6 +299,8 @@ fn timing(rng: &mut Rng) -> Timing {
         heartbeat_interval_ms: scale(default.heartbeat_interval_ms),
         heartbeat_timeout_ms: scale(default.heartbeat_timeout_ms),
         vote_timeout_ms: scale(default.vote_timeout_ms),
+        slow_replica_limit_ms: scale(default.slow_replica_limit_ms),
+        slow_replica_window_ms: scale(default.slow_replica_window_ms),
         resend_ms: scale(default.resend_ms),
         lock_timeout_ms: scale(default.lock_timeout_ms),
         election_answer_timeout_ms: scale(default.election_answer_timeout_ms),

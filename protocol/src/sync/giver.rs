@@ -31,9 +31,11 @@ const PACE_FIRST_MS: u64 = 5;
 const PACE_MAX_MS: u64 = 50;
 /// How often progress is announced at least. Milliseconds.
 const ANNOUNCE_MS: u64 = 5_000;
-/// A joiner that needs longer for a round is still busy with what it got before: the store is not locked for it yet.
-/// Milliseconds.
-const PROMPT_MS: u64 = 25;
+/// A joiner that needs longer for a round than so many times `slow_replica_limit` is still busy with what it got before, or
+/// would be too slow a replica: the store is not locked for it.
+const PROMPT_LIMITS: u64 = 2;
+/// With fewer copies than these a slow one more is better than none: after `sync_rounds_max` slow rounds the store is locked.
+const COPIES_MIN: usize = 2;
 /// The lock is held for so many `vote_timeout`s at most until `EndSync` comes.
 const LOCK_VOTE_TIMEOUTS: u64 = 2;
 
@@ -94,7 +96,7 @@ struct Session {
     after: Index,
     /// When the last round went out, until the next one is asked for.
     sent_at: Option<Millis>,
-    /// How many rounds in a row took the joiner longer than [`PROMPT_MS`].
+    /// How many rounds in a row it was not prompt.
     slow_rounds: u32,
     /// the fewest entries that a round left over, and how many rounds since then left no fewer.
     fewest_left: Option<u64>,
@@ -184,14 +186,9 @@ impl Session {
     }
 
     /// The joiner asks for the next round, so the last one is durable there.
-    fn measure_round(&mut self, now: Now) {
+    fn measure_round(&mut self, now: Now, prompt_ms: u64) {
         let Some(sent_at) = self.sent_at.take() else { return };
-        self.slow_rounds = if now.elapsed.since(sent_at) > PROMPT_MS { self.slow_rounds + 1 } else { 0 };
-    }
-
-    /// Whether the last entries will be durable there soon, or it cannot be expected to become any quicker.
-    fn is_prompt(&self, rounds_max: u32) -> bool {
-        self.slow_rounds == 0 || self.slow_rounds > rounds_max
+        self.slow_rounds = if now.elapsed.since(sent_at) > prompt_ms { self.slow_rounds + 1 } else { 0 };
     }
 
     fn may_lock(&self, now: Now) -> bool {
@@ -422,10 +419,11 @@ impl Giver {
 
     pub(super) fn on_give_entries(&mut self, now: Now, from: &Peer, id: SessionId, after: Index) -> Effects {
         let mut effects = Effects::none();
+        let prompt_ms = self.setup.timing.slow_replica_limit_ms.saturating_mul(PROMPT_LIMITS);
         let bytes_max = self.setup.limits.chunk_bytes;
         let Some(session) = self.heard(now, from, id, &mut effects) else { return effects };
         session.after = after;
-        session.measure_round(now);
+        session.measure_round(now, prompt_ms);
         let asked = Asked::Entries(after);
         // While the lock is waited for, the answer is what will be there when it is held.
         if !session.is_waiting() && session.asked.as_ref() != Some(&asked) {
@@ -460,7 +458,9 @@ impl Giver {
         let end = read.entries.last().map_or(read.after, |entry| entry.index);
         let left = read.applied.0.saturating_sub(end.0);
         let is_held = session.holds(self.serving);
-        let is_prompt = read.entries.is_empty() || session.is_prompt(self.setup.limits.sync_rounds_max);
+        let is_needed = self.view.as_ref().is_some_and(|view| view.replicas.len() < COPIES_MIN);
+        let is_tried = is_needed && session.slow_rounds > self.setup.limits.sync_rounds_max;
+        let is_prompt = session.slow_rounds == 0 || is_tried || read.entries.is_empty();
         if left == 0 && is_prompt && session.may_lock(now) {
             session.lock = Lock::Waiting { until: now.elapsed.plus(self.setup.timing.lock_timeout_ms) };
             let locks = vec![(Resource::Store, Mode::Shared)];

@@ -218,17 +218,29 @@ fn r21_the_store_is_not_locked_for_a_joiner_that_is_still_busy_with_the_last_rou
         giver.give(ms, end);
         giver.log_read(ms, end, end + 1, end + 1)
     };
-    let mut giver = open(20);
-    giver.give(0, 20);
-    assert_eq!(giver.log_read(0, 20, 40, 41), ["n1: entries 20 21..40 false"]);
-    assert_eq!(slowly(&mut giver, 100, 40), ["n1: entries 40 41..41 false"], "nothing is left, but it took 100 ms");
-    assert_eq!(slowly(&mut giver, 110, 41), ["acquire"], "prompt");
-    let mut giver = open(20);
-    giver.give(0, 20);
-    giver.log_read(0, 20, 40, 41);
-    assert_eq!(slowly(&mut giver, 100, 40), ["n1: entries 40 41..41 false"]);
-    assert_eq!(slowly(&mut giver, 200, 41), ["n1: entries 41 42..42 false"]);
-    assert_eq!(slowly(&mut giver, 300, 42), ["acquire"], "sync.rounds_max is 2: it is as slow as that");
+    let busy = || {
+        let mut giver = open(20);
+        giver.give(0, 20);
+        assert_eq!(giver.log_read(0, 20, 40, 41), ["n1: entries 20 21..40 false"]);
+        assert_eq!(slowly(&mut giver, 101, 40), ["n1: entries 40 41..41 false"], "nothing is left, but it took 101 ms");
+        giver
+    };
+    assert_eq!(slowly(&mut busy(), 201, 41), ["acquire"], "prompt");
+    let mut giver = busy();
+    for n in 1..9 {
+        assert_eq!(slowly(&mut giver, 101 + n * 101, 40 + n).len(), 1, "two copies are there, and it would be slow");
+    }
+    giver.give(1_010, 49);
+    assert_eq!(giver.log_read(1_010, 49, 49, 49), ["acquire"], "nothing is written");
+    let mut giver = busy();
+    giver.hears(102, Input::ViewChanged(view(6, 3, &[3])));
+    giver.hears(102, Input::Serving { view: ViewNumber(6) });
+    assert_eq!(slowly(&mut giver, 203, 41), ["n1: entries 41 42..42 false"]);
+    assert_eq!(
+        slowly(&mut giver, 304, 42),
+        ["acquire"],
+        "the only copy, and sync.rounds_max is 2: it is as slow as that"
+    );
 }
 
 #[test]
