@@ -59,6 +59,8 @@ pub(super) struct Flight {
     pub lock_held: bool,
     /// Whose it is.
     pub own: Option<Own>,
+    /// When it was first sent for votes.
+    pub sent_at: Option<Millis>,
     /// When letters are sent again.
     pub resend_at: Millis,
     /// When whoever has not answered is set offline.
@@ -78,6 +80,7 @@ impl Flight {
             inherited_lock: None,
             lock_held: false,
             own,
+            sent_at: None,
             resend_at: Millis(u64::MAX),
             deadline: Millis(u64::MAX),
         }
