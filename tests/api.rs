@@ -6,9 +6,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lockstep::http::client::{ClientApi, serve};
 use lockstep::settings::{Role, Settings};
-use lockstep_actors::gateway::{ClientCall, ClusterReport, GatewayHandle, NodeAnswer, NodeReport, ViewChange};
+use lockstep_actors::gateway::{ClientCall, ClusterReport, GatewayHandle, NodeAnswer, NodeReport};
+use lockstep_protocol::change::{Cause, Change, Course, Decision, Fault, Reason, Sign};
 use lockstep_protocol::ids::{
-    Address, ClusterId, Incarnation, Index, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName,
+    Address, Ballot, ClusterId, Incarnation, Index, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName,
 };
 use lockstep_protocol::operation::{
     Action, Answer, Channel, ChannelName, Found, Message, Operation, OperationError, Outcome, Query, Receipt, Text,
@@ -35,6 +36,7 @@ struct Fake {
     calls: Mutex<Vec<ClientCall>>,
     report: Mutex<ClusterReport>,
     ready: Mutex<bool>,
+    changes: Mutex<Option<Vec<Change>>>,
 }
 
 impl GatewayHandle for Fake {
@@ -47,6 +49,14 @@ impl GatewayHandle for Fake {
     fn cluster(&self) -> BoxFuture<'static, ClusterReport> {
         let report = self.report.lock().expect("report").clone();
         async move { report }.boxed()
+    }
+
+    fn view_changes(&self, limit: usize) -> BoxFuture<'static, Option<Vec<Change>>> {
+        let mut changes = self.changes.lock().expect("changes").clone();
+        if let Some(changes) = &mut changes {
+            changes.drain(..changes.len().saturating_sub(limit));
+        }
+        async move { changes }.boxed()
     }
 
     fn ready(&self) -> BoxFuture<'static, bool> {
@@ -559,6 +569,65 @@ async fn health_is_the_process_and_readiness_the_cluster() {
     assert_eq!(server.get("/readyz").await.status, 200);
 }
 
+const SILENT_2: &str = "node 2 fell silent (nothing heard for 3000 ms)";
+
+fn silent_2() -> Cause {
+    let fault = Fault::Silent { ms: 3_000 };
+    Cause::new(ID, NodeId(3), vec![Reason::SetOffline { voter: Voter::Replica(NodeId(2)), fault }])
+}
+
+/// The primary, node 3, died; node 2 leads view 8.
+fn died_3() -> Change {
+    let [one, two, witness] =
+        [Voter::Replica(NodeId(1)), Voter::Replica(NodeId(2)), Voter::Witness(WitnessName::new("gateway-1"))];
+    let mut cause = Cause::new(ID, NodeId(2), vec![Reason::PrimaryLost { primary: NodeId(3) }]);
+    cause.seen = [&one, &two, &witness].map(|voter| (voter.clone(), Sign::Reset)).to_vec();
+    let voters: std::collections::BTreeSet<_> = [one, two, witness].into();
+    let ballot = Ballot { round: 2, node: NodeId(2) };
+    let (promised, accepted) = (voters.clone(), voters);
+    let (suspect_ms, trial_ms, promise_ms, accept_ms, stalled_ms) = (0, 11, 10, 20, 41);
+    let decision =
+        Decision { ballot, votes: 5, promised, accepted, suspect_ms, trial_ms, promise_ms, accept_ms, stalled_ms };
+    let view = ViewNumber(8);
+    let course = Course { view, decision: Some(decision), finish_ms: 9, serve_ms: 14, stall_ms: Some(64) };
+    let (replicas, witnesses) = ([NodeId(1), NodeId(2)].into(), [WitnessName::new("gateway-1")].into());
+    Change { view, primary: NodeId(2), replicas, witnesses, cause, course: Some(course) }
+}
+
+#[actix_rt::test]
+async fn why_the_view_changed_as_a_sentence_and_field_by_field() {
+    let server = Server::start();
+    server.get("/v1/cluster/changes").await.is_problem(503, "no_primary");
+    let older = Change { view: ViewNumber(7), course: None, ..died_3() };
+    *server.fake.changes.lock().expect("changes") = Some(vec![older, died_3()]);
+    let body = server.get("/v1/cluster/changes").await.body;
+    let change = &body["changes"][0];
+    assert_eq!(
+        change["text"],
+        "node 3 died (connection reset, seen by 1, 2, gateway-1); view 8, primary 2, decided by 3 of 5 votes in 41 ms; \
+         writes stood still for 64 ms"
+    );
+    assert_eq!(change["at"], "2023-11-14T22:13:20.000123Z");
+    assert_eq!(change["cause"]["reasons"], json!([{"kind": "primary_lost", "who": "3", "fault": null, "ms": null}]));
+    assert_eq!(change["cause"]["seen_by"][2], json!({"voter": "gateway-1", "sign": "reset", "ms": null}));
+    let decision =
+        json!({"ballot": "2.2", "votes": 5, "promised": ["1", "2", "gateway-1"], "accepted": ["1", "2", "gateway-1"]});
+    assert_eq!(change["decision"], decision);
+    let phases =
+        json!({"suspect_ms": 0, "trial_ms": 11, "promise_ms": 10, "accept_ms": 20, "finish_ms": 9, "serve_ms": 14});
+    assert_eq!((&change["phases"], &change["stall_ms"]), (&phases, &json!(64)));
+    let unknown = &body["changes"][1];
+    assert_eq!(
+        (&unknown["decision"], &unknown["phases"], &unknown["stall_ms"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    let one = server.get("/v1/cluster/changes?limit=1").await.body;
+    assert_eq!(one["changes"].as_array().map(Vec::len), Some(1), "the newest");
+    for limit in ["0", "1001", "-1", "x"] {
+        server.get(&format!("/v1/cluster/changes?limit={limit}")).await.is_problem(400, "invalid_argument");
+    }
+}
+
 fn peer(voter: Voter, n: u64) -> Peer {
     Peer { voter, incarnation: Incarnation(n), address: Address::new(&format!("127.0.0.1:{n}")) }
 }
@@ -567,7 +636,9 @@ fn report(me: Peer, role: NodeRole, view: &Arc<View>, applied: u64) -> NodeAnswe
     let serving = (role == NodeRole::Primary).then_some(view.number);
     let (log_end, applied) = (Index(applied), Index(applied));
     let status = NodeStatus { role, view: Some(view.clone()), serving, log_end, applied, ..NodeStatus::default() };
-    let change = ViewChange { view: view.number, at: ID, cause: "node 2 is silent".into(), stall_ms: Some(140) };
+    let (decision, view_number) = (None, view.number);
+    let course = Course { view: view_number, decision, finish_ms: 1, serve_ms: 2, stall_ms: Some(140) };
+    let change = Change { course: Some(course), ..Change::new(view) };
     let answer = NodeReport { me: me.clone(), cluster: Some(view.cluster), status, changes: vec![change] };
     NodeAnswer { address: me.address, voter: Some(me.voter), report: Ok(answer) }
 }
@@ -587,7 +658,7 @@ async fn the_cluster_as_people_see_it() {
         primary: NodeId(3),
         replicas: [(NodeId(1), seat(&one)), (NodeId(3), seat(&three))].into(),
         witnesses: [(WitnessName::new("gateway-1"), seat(&witness))].into(),
-        cause: "node 2 is silent".into(),
+        cause: silent_2().into(),
     });
     let silent = NodeAnswer { address: two.address, voter: Some(two.voter), report: Err("connection refused".into()) };
     let nodes = vec![
@@ -612,6 +683,6 @@ async fn the_cluster_as_people_see_it() {
     assert_eq!(body["nodes"], expected);
     let vote = json!({"name": "gateway-1", "address": "127.0.0.1:9", "state": "voting", "detail": null});
     assert_eq!(body["witnesses"], json!([vote]));
-    let change = json!({"view": 7, "at": "2023-11-14T22:13:20.000123Z", "cause": "node 2 is silent", "stall_ms": 140});
+    let change = json!({"view": 7, "at": "2023-11-14T22:13:20.000123Z", "cause": SILENT_2, "stall_ms": 140});
     assert_eq!((&body["sync"], &body["changes"]), (&Value::Null, &json!([change])));
 }

@@ -23,4 +23,5 @@ mod cluster {
     mod disks;
     mod joins;
     mod partitions;
+    mod why;
 }

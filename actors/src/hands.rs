@@ -134,12 +134,12 @@ impl Hands {
     }
 
     /// Carries out effects, in order.
-    pub fn perform(&self, now: Now, effects: Effects) {
+    pub fn perform(&self, effects: Effects) {
         self.learn_view(&effects);
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => self.send(&to, message),
-                Effect::Tell(note) => self.tell(now, note),
+                Effect::Tell(note) => self.tell(note),
                 Effect::Storage(request) => (self.ask_storage)(request),
                 Effect::Answer { request, answer } => self.pending.answer(request, answer),
                 Effect::Watch(address) => self.outbox.watch(address),
@@ -160,8 +160,8 @@ impl Hands {
     }
 
     /// Tells the node's machines.
-    pub fn tell(&self, now: Now, note: Note) {
-        self.observer.hear(now, &note);
+    pub fn tell(&self, note: Note) {
+        self.observer.hear(&note);
         let is_state = matches!(note, Note::LogPosition { .. });
         let deliveries = route::note(note);
         match self.mailboxes.get() {
@@ -298,7 +298,7 @@ pub(crate) mod tests {
         let mut effects = Effects::none();
         effects.send(&Address::new("127.0.0.1:2"), PeerMessage::AskView);
         effects.tell(Note::ViewChanged { view });
-        hands.perform(hands.now(), effects);
+        hands.perform(effects);
         let letters = probe.letters.lock().expect("no panic");
         assert_eq!((letters[0].view, letters[0].cluster), (ViewNumber(5), Some(ClusterId(9))));
     }
@@ -311,7 +311,7 @@ pub(crate) mod tests {
         effects.storage(StorageRequest::DropTail);
         effects.halt("two views");
         effects.send(&Address::new("127.0.0.1:2"), PeerMessage::AskView);
-        hands.perform(hands.now(), effects);
+        hands.perform(effects);
         assert_eq!(*probe.done.lock().expect("no panic"), ["storage", "halt two views"]);
     }
 
@@ -321,7 +321,7 @@ pub(crate) mod tests {
         let hands = hands(&probe);
         let mut effects = Effects::none();
         effects.send(&hands.me().address, PeerMessage::AskView);
-        hands.perform(hands.now(), effects);
+        hands.perform(effects);
         assert!(probe.letters.lock().expect("no panic").is_empty());
     }
 

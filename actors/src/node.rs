@@ -21,6 +21,7 @@ use actix::{Actor, Addr};
 use actix_rt::ArbiterHandle;
 use lockstep_protocol::birth::Birth;
 use lockstep_protocol::campaign::Campaign;
+use lockstep_protocol::change::Change;
 use lockstep_protocol::coordinator::Coordinator;
 use lockstep_protocol::election::Election;
 use lockstep_protocol::heartbeat::Heartbeats;
@@ -34,6 +35,7 @@ use lockstep_protocol::replica::Replica;
 use lockstep_protocol::route::{self, Known, LetterRefused};
 use lockstep_protocol::status::NodeStatus;
 use lockstep_protocol::storage::{Recovered, StorageError, StorageEvent};
+use lockstep_protocol::store::VIEWS_MAX;
 use lockstep_protocol::sync::Sync;
 use lockstep_protocol::view::View;
 use std::path::PathBuf;
@@ -45,6 +47,9 @@ const CALL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the machines may take to say how they are.
 const OBSERVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many view changes a report tells of.
+const REPORT_CHANGES: usize = 10;
 
 /// How often a primary that is to hand over is told so.
 const HAND_OVER_REPEAT: Duration = Duration::from_millis(250);
@@ -329,7 +334,13 @@ impl Node {
             Ok(Err(_)) | Err(_) => NodeStatus { waiting_for: "its own actors".to_owned(), ..NodeStatus::default() },
         };
         let cluster = self.hands.known().cluster;
-        NodeReport { me: self.me().clone(), cluster, status, changes: self.hands.observer.changes() }
+        NodeReport { me: self.me().clone(), cluster, status, changes: self.view_changes(REPORT_CHANGES).await }
+    }
+
+    /// The records of the last view changes that are applied here, oldest first; of a witness, none.
+    pub async fn view_changes(&self, limit: usize) -> Vec<Change> {
+        let read = self.storage.view_changes(limit.min(VIEWS_MAX));
+        actix_rt::time::timeout(OBSERVE_PATIENCE, read).await.unwrap_or_default()
     }
 
     /// asks the machines to hand over, if this node leads others, and waits until another primary's view is in force
@@ -343,7 +354,7 @@ impl Node {
             let handed_over = async {
                 // Asked again while it leads: a primary that has just begun, or whose campaign failed, forgets it.
                 loop {
-                    self.hands.tell(self.hands.now(), Note::HandOver { to: None });
+                    self.hands.tell(Note::HandOver { to: None });
                     let done = views.wait_for(|view| !leads(view));
                     if actix_rt::time::timeout(HAND_OVER_REPEAT, done).await.is_ok() {
                         return;

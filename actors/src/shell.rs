@@ -137,7 +137,7 @@ impl<H: Hosted> Shell<H> {
     fn tick(&mut self) {
         let now = self.hands.now();
         let effects = self.hosted.tick(now);
-        self.hands.perform(now, effects);
+        self.hands.perform(effects);
     }
 
     /// Sets the timer to the earliest deadline. One that is set for earlier stays: it finds nothing due and sets itself anew,
@@ -186,7 +186,7 @@ impl<H: Hosted> Handler<Deliver> for Shell<H> {
         for delivery in deliveries {
             let now = self.hands.now();
             let effects = self.hosted.step(now, delivery);
-            self.hands.perform(now, effects);
+            self.hands.perform(effects);
         }
         self.arm(ctx, 0);
     }

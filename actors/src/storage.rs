@@ -10,6 +10,7 @@
 //! Not here: what is asked (`lockstep_protocol`), and what follows from a failure (the wiring ends the process).
 
 use crate::engine::{Engine, FaultPlan};
+use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Incarnation, Voter};
 use lockstep_protocol::machine::Limits;
 use lockstep_protocol::storage::kv::Kv;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 
 /// Hears what the storage says, on the storage's thread: it passes it on and does not wait.
 pub type OnEvents = Box<dyn Fn(Vec<StorageEvent>) + Send>;
@@ -28,8 +30,19 @@ pub type OnFailure = Box<dyn Fn(StorageError) + Send>;
 /// The most requests in one group, so that the first of them do not wait too long for their answers.
 const GROUP_REQUESTS_MAX: usize = 256;
 
-/// A request; none is the last.
-type Call = Option<StorageRequest>;
+/// What the thread is asked.
+#[allow(clippy::large_enum_variant, reason = "the large one is the usual one")]
+enum Call {
+    /// By a machine.
+    Serve(StorageRequest),
+    /// For people: the records of the last view changes.
+    ViewChanges { limit: usize, reply: oneshot::Sender<Vec<Change>> },
+    /// To end.
+    Stop,
+}
+
+/// How many records somebody wants to see, and where to.
+type Look = (usize, oneshot::Sender<Vec<Change>>);
 
 /// Asks the storage. Clones ask the same one.
 #[derive(Clone, Debug)]
@@ -42,13 +55,20 @@ impl StorageHandle {
     /// Has a request served after all that were asked before. Does nothing once the storage has ended.
     pub fn ask(&self, request: StorageRequest) {
         // It ended: who ended it was told, or is the one that asks.
-        let _ = self.calls.send(Some(request));
+        let _ = self.calls.send(Call::Serve(request));
+    }
+
+    /// The records of the last view changes, oldest first, as they are applied here; none once the storage has ended.
+    pub async fn view_changes(&self, limit: usize) -> Vec<Change> {
+        let (reply, read) = oneshot::channel();
+        let _ = self.calls.send(Call::ViewChanges { limit, reply }); // When it has ended, `read` says so.
+        read.await.unwrap_or_default()
     }
 
     /// Waits until all that was asked is served and flushed and the data directory is let go, for all handles alike. Not
     /// to be called on the storage's own thread.
     pub fn stop(self) {
-        let _ = self.calls.send(None);
+        let _ = self.calls.send(Call::Stop);
         // Held while it waits, so that another handle's `stop` waits too.
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
@@ -109,10 +129,13 @@ fn serve_all(
     on_events: &OnEvents,
 ) -> Result<(), StorageError> {
     loop {
-        let (requests, is_last) = next_group(waiting);
+        let (requests, looks, is_last) = next_group(waiting);
         let events = storage.perform(requests)?;
         if !events.is_empty() {
             on_events(events);
+        }
+        for (limit, reply) in looks {
+            let _ = reply.send(storage.view_changes(limit)?); // Who asked may have gone.
         }
         if is_last {
             return storage.kv_mut().flush();
@@ -121,17 +144,20 @@ fn serve_all(
 }
 
 /// Waits for a request, and takes what waits behind it; and says whether that was the last.
-fn next_group(waiting: &Receiver<Call>) -> (Vec<StorageRequest>, bool) {
-    let mut requests = Vec::new();
-    let first = waiting.recv().unwrap_or(None); // Nobody is left to ask.
+fn next_group(waiting: &Receiver<Call>) -> (Vec<StorageRequest>, Vec<Look>, bool) {
+    let (mut requests, mut looks) = (Vec::new(), Vec::new());
+    let first = waiting.recv().unwrap_or(Call::Stop); // Nobody is left to ask.
     for call in std::iter::once(first).chain(waiting.try_iter()) {
-        let Some(request) = call else { return (requests, true) };
-        requests.push(request);
-        if requests.len() >= GROUP_REQUESTS_MAX {
+        match call {
+            Call::Serve(request) => requests.push(request),
+            Call::ViewChanges { limit, reply } => looks.push((limit, reply)),
+            Call::Stop => return (requests, looks, true),
+        }
+        if requests.len() + looks.len() >= GROUP_REQUESTS_MAX {
             break;
         }
     }
-    (requests, false)
+    (requests, looks, false)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! Not here: joining (`sync.rs`), the durable view (`replica.rs`), and a restarted node whose peers cannot be reached: it
 //! knows a view, and stands in elections of that one.
 
+use crate::change::{Cause, Reason};
 use crate::ids::{Address, ClusterId, Millis, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effects, Machine, Note, Setup};
 use crate::message::PeerMessage;
@@ -226,7 +227,7 @@ impl Birth {
             primary: id,
             replicas: BTreeMap::from([(id, seat)]),
             witnesses: BTreeMap::new(),
-            cause: "founded".to_owned(),
+            cause: Cause::new(now.wall, id, vec![Reason::Founded]).into(),
         };
         debug_assert!(view.is_well_formed());
         effects.announce(format!("founded cluster {}: all seeds answered, and none knew of one", view.cluster));
@@ -308,7 +309,7 @@ mod tests {
             primary: NodeId(1),
             replicas: BTreeMap::from([(NodeId(1), seat)]),
             witnesses: BTreeMap::new(),
-            cause: String::new(),
+            cause: Cause::new(Timestamp(0), NodeId(1), Vec::new()).into(),
         }
     }
 
@@ -384,7 +385,7 @@ mod tests {
         assert_eq!(waits_for(&birth), "an answer from n2");
         let told = answers(&mut birth, 6, node(2, 2), &ALL, None);
         assert!(told[0].starts_with("founded cluster "), "{told:?}");
-        assert_eq!(told[1..], ["learnt 1 3 [3] 0 founded"]);
+        assert_eq!(told[1..], ["learnt 1 3 [3] 0 node 3 founded the cluster"]);
         assert_eq!((birth.deadline(), waits_for(&birth).as_str()), (None, ""));
         assert_eq!(answers(&mut birth, 7, node(2, 2), &ALL, None), NONE, "once");
         let hello = Input::Hello { from: node(1, 1), round: 1, seeds: seeds(&ALL) };

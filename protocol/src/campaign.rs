@@ -4,20 +4,24 @@
 //! promises from all who live, then proposes. It promises and accepts itself, durably, before it asks others: so it never
 //! uses one ballot twice, and so no entry commits in the old view once it has accepted the next one.
 //!
-//! `goals.rs`: what the next view is to look like. Not here: when to stand (`election.rs`), whom to set offline
+//! `goals.rs`: what the next view is to look like; `answers.rs`: what comes back; `account.rs`: what is told of it later. Not here: when to stand (`election.rs`), whom to set offline
 //! (`coordinator.rs`), and the votes themselves (`replica.rs`), this node's own included.
 //!
 //! Source: Lamport, "Paxos Made Simple", 2001.
 
+mod account;
+mod answers;
 mod goals;
 #[cfg(test)]
 mod tests;
 
+use crate::change::{Reason, Sign, Suspicion};
 use crate::ids::{Address, Ballot, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
 use crate::message::{BallotAnswer, PeerMessage};
 use crate::status::NodeStatus;
 use crate::view::View;
+use account::{Account, Closed};
 use goals::Goals;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,17 +31,24 @@ use std::sync::Arc;
 #[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// Election: stand.
-    Campaign { view: ViewNumber, reason: String },
+    Campaign { view: ViewNumber, suspicion: Option<Suspicion> },
     /// Coordinator: leave these out; nobody: bring a half-decided view to its end.
-    SetOffline { view: ViewNumber, voters: Vec<Voter>, reason: String },
+    SetOffline { view: ViewNumber, reasons: Vec<Reason> },
     /// Sync: a replica more.
-    AddReplica { view: ViewNumber, peer: Peer },
+    AddReplica { view: ViewNumber, peer: Peer, locked_at: Millis },
     /// Heartbeat: a witness more.
     AddWitness { view: ViewNumber, peer: Peer },
     /// Coordinator: another primary.
-    HandOverNow { view: ViewNumber, to: NodeId, leaves: bool },
+    HandOverNow { view: ViewNumber, to: NodeId, leaves: bool, since: Millis },
     ///
-    TrialAnswer { from: Peer, view: ViewNumber, campaign: u64, willing: bool, promised: Option<Ballot> },
+    TrialAnswer {
+        from: Peer,
+        view: ViewNumber,
+        campaign: u64,
+        willing: bool,
+        promised: Option<Ballot>,
+        sign: Option<Sign>,
+    },
     ///
     Promised { from: Peer, view: ViewNumber, ballot: Ballot, answer: BallotAnswer },
     ///
@@ -84,6 +95,7 @@ struct Run {
     /// Till then everyone is waited for, though a quorum has answered.
     gather_until: Millis,
     deadline: Millis,
+    account: Account,
 }
 
 /// The machine.
@@ -99,8 +111,8 @@ pub struct Campaign {
     /// The highest ballot round heard of for the view after the one in force.
     round: u64,
     outbid_tries: u32,
-    /// The view that this campaign had decided and that is not in force here yet: till then nothing is begun.
-    decided: Option<ViewNumber>,
+    /// What this campaign had decided and is not in force here yet: till then nothing is begun.
+    decided: Option<Closed>,
     retry_at: Option<Millis>,
 }
 
@@ -161,6 +173,7 @@ impl Campaign {
             resend_at: Millis(0),
             gather_until: Millis(0),
             deadline: Millis(0),
+            account: Account::default(),
         });
         self.enter(now, &view, Stage::Trial)
     }
@@ -173,6 +186,7 @@ impl Campaign {
         let Some(run) = &mut self.run else { return Effects::none() };
         let keep_own = matches!(stage, Stage::Promise | Stage::Accept);
         run.stage = stage;
+        run.account.entered(now.elapsed, stage);
         run.yes.retain(|voter| keep_own && *voter == self.me.voter);
         run.answered = run.yes.clone();
         run.no.clear();
@@ -232,7 +246,7 @@ impl Campaign {
             Stage::PromiseSelf if own => self.enter(now, &view, Stage::Promise),
             Stage::Promise if (all || gathered) && quorum => self.propose(now, &view),
             Stage::AcceptSelf if own => self.enter(now, &view, Stage::Accept),
-            Stage::Accept if quorum => self.decide(&view),
+            Stage::Accept if quorum => self.decide(now, &view),
             Stage::Trial | Stage::PromiseSelf | Stage::Promise | Stage::AcceptSelf | Stage::Accept => {
                 let hopeless = all && run.stage != Stage::Accept;
                 if hopeless || timed_out { self.give_up(&view) } else { Effects::none() }
@@ -253,7 +267,9 @@ impl Campaign {
     fn propose(&mut self, now: Now, view: &View) -> Effects {
         let Some(run) = &mut self.run else { return Effects::none() };
         let accepted = run.accepted.clone().map(|(_, view)| view);
-        let Some(proposal) = accepted.or_else(|| self.goals.proposal(view, &self.me, &run.yes)) else {
+        run.account.gathered(&run.yes);
+        let cause = self.goals.cause(view, &self.me, &run.yes, &run.account.seen);
+        let Some(proposal) = accepted.or_else(|| self.goals.proposal(view, &self.me, &run.yes, cause)) else {
             return self.fail(view, false, "the node that was to lead did not answer");
         };
         run.proposal = Some(proposal);
@@ -261,14 +277,18 @@ impl Campaign {
     }
 
     /// A quorum has accepted: the next view is decided, whatever happens to this node.
-    fn decide(&mut self, view: &View) -> Effects {
+    fn decide(&mut self, now: Now, view: &View) -> Effects {
         let mut effects = Effects::none();
-        let Some(next) = self.run.take().and_then(|run| run.proposal) else { return effects };
-        self.decided = Some(next.number);
+        let Some(mut run) = self.run.take() else { return effects };
+        let Some(next) = run.proposal.take() else { return effects };
+        let closed = run.account.close(now.elapsed, &self.goals, view, (run.ballot, &run.yes));
+        let decision = closed.decision();
+        self.decided = Some(closed);
         effects.tell(Note::Learnt { view: next.clone() });
         let concerned: BTreeSet<Peer> = view.voters().chain(next.voters()).chain(self.goals.newcomers()).collect();
         for peer in concerned.iter().filter(|peer| peer.address != self.me.address) {
-            effects.send(&peer.address, PeerMessage::Victory { view: next.clone() });
+            let (view, decision) = (next.clone(), Some(decision.clone()).filter(|_| next.is_primary(peer)));
+            effects.send(&peer.address, PeerMessage::Victory { view, decision });
         }
         effects
     }
@@ -317,91 +337,6 @@ impl Campaign {
         Effects::none()
     }
 
-    /// The run, if the answer is to what it asks now, by one of the voters of the view in force.
-    fn current(&mut self, from: &Peer, view: ViewNumber, stages: [Stage; 2]) -> Option<&mut Run> {
-        let known = self.electorate(view)?;
-        let run = self.run.as_mut()?;
-        (known.lists(from) && stages.contains(&run.stage)).then_some(run)
-    }
-
-    fn on_trial_answer(
-        &mut self,
-        now: Now,
-        from: &Peer,
-        view: ViewNumber,
-        campaign: u64,
-        (willing, promised): (bool, Option<Ballot>),
-    ) -> Effects {
-        let Some(run) = self.current(from, view, [Stage::Trial; 2]).filter(|run| run.campaign == campaign) else {
-            return Effects::none();
-        };
-        run.answered.insert(from.voter.clone());
-        if willing {
-            run.yes.insert(from.voter.clone());
-        } else {
-            run.no.insert(from.voter.clone());
-        }
-        self.round = self.round.max(promised.map_or(0, |ballot| ballot.round));
-        self.advance(now)
-    }
-
-    fn on_promised(
-        &mut self,
-        now: Now,
-        from: &Peer,
-        view: ViewNumber,
-        ballot: Ballot,
-        answer: BallotAnswer,
-    ) -> Effects {
-        let stages = [Stage::PromiseSelf, Stage::Promise];
-        let Some(run) = self.current(from, view, stages).filter(|run| run.ballot == ballot) else {
-            return Effects::none();
-        };
-        match answer {
-            BallotAnswer::Outbid(higher) => return self.outbid(now, higher),
-            BallotAnswer::Yes(accepted) => {
-                run.yes.insert(from.voter.clone());
-                if accepted.as_ref().map(|(ballot, _)| *ballot) > run.accepted.as_ref().map(|(ballot, _)| *ballot) {
-                    run.accepted = accepted;
-                }
-            }
-        }
-        self.advance(now)
-    }
-
-    fn on_accepted(
-        &mut self,
-        now: Now,
-        from: &Peer,
-        view: ViewNumber,
-        ballot: Ballot,
-        answer: &BallotAnswer,
-    ) -> Effects {
-        let stages = [Stage::AcceptSelf, Stage::Accept];
-        let Some(run) = self.current(from, view, stages).filter(|run| run.ballot == ballot) else {
-            return Effects::none();
-        };
-        match answer {
-            BallotAnswer::Outbid(higher) => return self.outbid(now, *higher),
-            BallotAnswer::Yes(_) => {
-                run.yes.insert(from.voter.clone());
-            }
-        }
-        self.advance(now)
-    }
-
-    /// Nobody is there: no answer will come, except to what was sent before.
-    fn on_unreachable(&mut self, now: Now, address: &Address) -> Effects {
-        let (Some(view), Some(run)) = (&self.view, &mut self.run) else { return Effects::none() };
-        match view.voter_at(address) {
-            Some(voter) if voter != self.me.voter && !run.yes.contains(&voter) => {
-                run.no.insert(voter);
-                self.advance(now)
-            }
-            Some(_) | None => Effects::none(),
-        }
-    }
-
     /// What this primary still wants goes on in the next view that it leads.
     fn on_view_changed(&mut self, now: Now, view: &Arc<View>) -> Effects {
         if self.view.as_ref().is_some_and(|known| known.number >= view.number) {
@@ -409,11 +344,17 @@ impl Campaign {
         }
         self.view = Some(view.clone());
         self.run = None;
-        self.decided = None;
+        let mut effects = Effects::none();
+        if let Some(closed) = self.decided.take().filter(|closed| closed.view == view.number) {
+            effects.tell(Note::Decided { view: view.number, decision: closed.when_in_force(now.elapsed) });
+        }
         self.round = 0;
         self.outbid_tries = 0;
         self.retry_at = None;
-        if self.goals.carry_over(view, &self.me) { self.begin(now) } else { Effects::none() }
+        if self.goals.carry_over(now, view, &self.me) {
+            effects.append(self.begin(now));
+        }
+        effects
     }
 }
 
@@ -422,44 +363,43 @@ impl Machine for Campaign {
 
     fn step(&mut self, now: Now, input: Input) -> Effects {
         match input {
-            Input::Campaign { view, reason } => {
-                if self.electorate(view).is_none() || self.goals.as_primary || self.run.is_some() {
+            Input::Campaign { view, suspicion } => {
+                let Some(known) = self.electorate(view) else { return Effects::none() };
+                if self.goals.as_primary || self.run.is_some() {
                     return Effects::none();
                 }
-                self.goals.stand(reason);
+                self.goals.stand(now, &known, &self.me, suspicion);
                 self.pursue(now)
             }
-            Input::SetOffline { view, voters, reason } => {
+            Input::SetOffline { view, reasons } => {
                 if self.electorate(view).is_none() {
                     return Effects::none();
                 }
-                self.goals.set_offline(voters, reason);
+                self.goals.set_offline(now, reasons);
                 self.pursue(now)
             }
-            Input::AddReplica { view, peer } => {
+            Input::AddReplica { view, peer, locked_at } => {
                 let known = self.electorate(view);
                 if known.is_none_or(|known| known.seat(&peer.voter).is_some()) {
                     return Effects::one(Effect::Tell(Note::AddFailed { view, peer }));
                 }
-                self.goals.add_replica(peer);
+                self.goals.add_replica(now, peer, locked_at);
                 self.pursue(now)
             }
             Input::AddWitness { view, peer } => {
                 let Some(known) = self.electorate(view) else { return Effects::none() };
-                if !self.goals.add_witness(&known, peer) {
+                if !self.goals.add_witness(now, &known, peer) {
                     return Effects::none();
                 }
                 self.pursue(now)
             }
-            Input::HandOverNow { view, to, leaves } => {
-                if self.electorate(view).is_none() {
-                    return Effects::none();
-                }
-                self.goals.hand_over(to, leaves);
+            Input::HandOverNow { view, to, leaves, since } => {
+                let Some(known) = self.electorate(view) else { return Effects::none() };
+                self.goals.hand_over(now, (known.primary, to), leaves, since);
                 self.pursue(now)
             }
-            Input::TrialAnswer { from, view, campaign, willing, promised } => {
-                self.on_trial_answer(now, &from, view, campaign, (willing, promised))
+            Input::TrialAnswer { from, view, campaign, willing, promised, sign } => {
+                self.on_trial_answer(now, &from, view, campaign, (willing, promised, sign))
             }
             Input::Promised { from, view, ballot, answer } => self.on_promised(now, &from, view, ballot, answer),
             Input::Accepted { from, view, ballot, answer } => self.on_accepted(now, &from, view, ballot, &answer),

@@ -4,12 +4,13 @@
 //! view and attempt in which they were asked. A replica that does not answer is set offline by a view change, after which
 //! the entry goes on in the new view; only what this primary formed itself may be aborted.
 //!
-//! `queue.rs`: what waits, and its locks. `flight.rs`: the entry in flight. Not here: this node's own vote, which is cast
+//! `queue.rs`: what waits, and its locks. `flight.rs`: the entry in flight. `course.rs`: what is told of a view. Not here: this node's own vote, which is cast
 //! like any other (`replica.rs`), and deciding the next view (`campaign.rs`).
 //!
 //! Source: Gray, "Notes on Data Base Operating Systems", 1978, for two-phase commit; Liskov, Cowling, "Viewstamped
 //! Replication Revisited", 2012, for a primary that first finishes what it finds in its log.
 
+mod course;
 mod flight;
 mod lead;
 mod queue;
@@ -18,6 +19,7 @@ mod slow;
 #[cfg(test)]
 mod tests;
 
+use crate::change::Decision;
 use crate::ids::{Address, Attempt, Hash, Index, Millis, NodeId, Now, Peer, RequestId, Timestamp, ViewNumber, Voter};
 use crate::lock::LockOwner;
 use crate::log::{Batch, Entry};
@@ -27,6 +29,7 @@ use crate::operation::{Action, Answer, ChannelName, LoggedOperation, Operation, 
 use crate::status::{NodeStatus, Role};
 use crate::storage::{StorageRequest, Verdict};
 use crate::view::View;
+use course::Courses;
 use flight::{Flight, Own, Stage};
 use queue::{Pending, Picked, Queue};
 use slow::Laggard;
@@ -56,11 +59,13 @@ pub enum Input {
     /// It names this node, which may lead.
     Lead { view: Arc<View>, tail: Vec<Arc<Entry>>, committed: (Index, Hash), last_timestamp: Timestamp },
     /// A voter was silent too long.
-    Silent { view: ViewNumber, voter: Voter, reason: String },
+    Silent { view: ViewNumber, voter: Voter, ms: u64 },
     /// A connection was refused or reset: whoever is there has crashed.
     Unreachable { address: Address },
     /// The view that it wanted was not decided.
     CampaignFailed { view: ViewNumber, no_quorum: bool, reason: String },
+    /// How a view was decided, by this node's campaign or another's.
+    Decided { view: ViewNumber, decision: Decision },
     /// R-17.
     HandOver { to: Option<NodeId> },
     /// R-12.5, a letter.
@@ -79,7 +84,7 @@ enum Phase {
     /// Takes writes.
     Serving,
     /// R-17: finishes what is in flight; the next view is to name this node as primary.
-    HandingOver { to: NodeId, leaves: bool },
+    HandingOver { to: NodeId, leaves: bool, since: Millis },
 }
 
 /// How many entries of this view are remembered for a replica with a gap.
@@ -121,7 +126,7 @@ pub struct Coordinator {
     laggard: Laggard,
     pace_ms: u64,
     paced_until: Millis,
-    became_primary_at: Millis,
+    courses: Courses,
 }
 
 impl Coordinator {
@@ -152,7 +157,7 @@ impl Coordinator {
             laggard: Laggard::default(),
             pace_ms: 0,
             paced_until: Millis(0),
-            became_primary_at: Millis(0),
+            courses: Courses::default(),
         }
     }
 
@@ -349,9 +354,9 @@ impl Coordinator {
         match self.phase {
             Phase::Idle => Effects::none(),
             Phase::Recovering => self.recover(now),
-            Phase::Serving => self.form(now),
+            Phase::Serving => self.form_or_tell(now),
             Phase::HandingOver { .. } if self.examining.is_some() => self.form(now),
-            Phase::HandingOver { to, leaves } => self.hand_over_now(now, to, leaves),
+            Phase::HandingOver { to, leaves, since } => self.hand_over_now(now, (to, leaves), since),
         }
     }
 }
@@ -406,13 +411,17 @@ impl Machine for Coordinator {
                 self.on_committed(now, id)
             }
             Input::Applied { index, outcomes } => self.on_applied(now, index, outcomes),
-            Input::ViewChanged(view) => self.on_view_changed(view),
+            Input::ViewChanged(view) => self.on_view_changed(now, view),
             Input::Lead { view, tail, committed, last_timestamp } => {
                 self.on_lead(now, &view, tail, committed, last_timestamp)
             }
-            Input::Silent { view, voter, reason } => self.on_silent(now, view, voter, reason),
+            Input::Silent { view, voter, ms } => self.on_silent(now, view, voter, ms),
             Input::Unreachable { address } => self.on_unreachable(now, &address),
             Input::CampaignFailed { view, no_quorum, reason } => self.on_campaign_failed(now, view, no_quorum, &reason),
+            Input::Decided { view, decision } => {
+                self.courses.decided(now.elapsed, view, decision);
+                Effects::none()
+            }
             Input::HandOver { to } => self.on_hand_over(now, to),
             Input::TakeOver { from, view } => self.on_take_over(now, &from, view),
             Input::Pace { delay_ms } => {
@@ -429,7 +438,8 @@ impl Machine for Coordinator {
         let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver { .. }) && self.flight.is_none();
         let ready = if self.examining.is_some() { !self.asked } else { idle && self.queue.is_ready() };
         let paced = Some(self.paced_until).filter(|_| forms && ready);
-        let deadlines = [flight, locks, paced, self.campaign_until];
+        let told = self.courses.deadline().filter(|_| idle);
+        let deadlines = [flight, locks, paced, told, self.campaign_until];
         deadlines.into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
     }
 

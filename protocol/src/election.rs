@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::change::Suspicion;
 use crate::ids::{Address, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effects, Machine, Note, Setup, Timing};
 use crate::message::PeerMessage;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 #[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// The primary is suspected.
-    Suspected { view: ViewNumber, reason: String },
+    Suspected { view: ViewNumber, suspicion: Suspicion },
     /// It is not any more.
     Trusted { view: ViewNumber },
     /// A lower replica stands.
@@ -79,7 +80,7 @@ pub struct Election {
     view: Option<Arc<View>>,
     /// This node is the view's primary, from the view's beginning on and until it ceases to be it.
     leading: bool,
-    suspected: Option<String>,
+    suspected: Option<Suspicion>,
     phase: Phase,
     /// Failed campaigns in a row: the random wait grows with them.
     failures: u32,
@@ -110,8 +111,8 @@ impl Election {
 
     /// Writes its part of what the node says of itself.
     pub fn observe(&self, status: &mut NodeStatus) {
-        if let (Some(reason), true) = (&self.suspected, status.waiting_for.is_empty()) {
-            status.waiting_for = format!("a primary: {reason}");
+        if let (Some(suspicion), true) = (&self.suspected, status.waiting_for.is_empty()) {
+            status.waiting_for = format!("a primary: the last one is suspected ({})", suspicion.sign);
         }
     }
 
@@ -143,14 +144,18 @@ impl Election {
     fn campaign(&mut self, now: Now) -> Effects {
         let mut effects = Effects::none();
         let Some((view, _)) = self.electorate() else { return effects };
-        let reason = self.suspected.clone().unwrap_or_else(|| "a lower node stands for election".to_owned());
+        let suspicion = self.suspected;
         let patience_ms =
             self.timing.vote_timeout_ms.saturating_mul(2) + self.timing.gather_timeout_ms.saturating_mul(3);
         self.phase = Phase::Campaigning { until: now.elapsed.plus(patience_ms) };
         if self.failures == 0 || self.failures.is_power_of_two() {
-            effects.announce(format!("election in view {}: stands as primary, because {reason}", view.number));
+            let why = suspicion.map_or("a lower node stands".to_owned(), |suspicion| suspicion.sign.to_string());
+            effects.announce(format!(
+                "election in view {}: stands as primary; of node {}: {why}",
+                view.number, view.primary
+            ));
         }
-        effects.tell(Note::Campaign { view: view.number, reason });
+        effects.tell(Note::Campaign { view: view.number, suspicion });
         effects
     }
 
@@ -161,12 +166,12 @@ impl Election {
         if waiting.is_empty() { self.campaign(now) } else { Effects::none() }
     }
 
-    fn on_suspected(&mut self, now: Now, view: ViewNumber, reason: String) -> Effects {
+    fn on_suspected(&mut self, now: Now, view: ViewNumber, suspicion: Suspicion) -> Effects {
         let known = self.electorate().is_some_and(|(known, _)| known.number == view);
         if !known || self.leading {
             return Effects::none();
         }
-        self.suspected = Some(reason);
+        self.suspected = Some(suspicion);
         if now.elapsed < self.cannot_lead_until {
             self.phase = Phase::Resting { until: self.cannot_lead_until };
             return Effects::none();
@@ -197,7 +202,7 @@ impl Election {
             return effects;
         }
         if self.leading {
-            effects.send(&from.address, PeerMessage::Victory { view: view.as_ref().clone() });
+            effects.send(&from.address, PeerMessage::Victory { view: view.as_ref().clone(), decision: None });
             return effects;
         }
         let can_lead = now.elapsed >= self.cannot_lead_until;
@@ -333,7 +338,7 @@ impl Machine for Election {
 
     fn step(&mut self, now: Now, input: Input) -> Effects {
         match input {
-            Input::Suspected { view, reason } => self.on_suspected(now, view, reason),
+            Input::Suspected { view, suspicion } => self.on_suspected(now, view, suspicion),
             Input::Trusted { view } => {
                 self.on_trusted(view);
                 Effects::none()

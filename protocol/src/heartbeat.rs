@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::change::{Sign, Suspicion};
 use crate::ids::{Address, Hash, Index, Millis, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
 use crate::message::PeerMessage;
@@ -58,6 +59,9 @@ pub struct Heartbeats {
     /// When the primary last answered that it leads.
     answered_at: Millis,
     suspected: bool,
+    /// When a primary was last known to serve, from the first suspicion until one answers again: a view whose primary never
+    /// did is no end of the silence.
+    lost_at: Option<Millis>,
     /// Of the primary: when each other voter was last heard, and where its log stood.
     heard: BTreeMap<Voter, PeerStatus>,
     /// Whom to ask next for the view when the primary says nothing.
@@ -80,6 +84,7 @@ impl Heartbeats {
             next_beat: Millis(u64::MAX),
             answered_at: Millis(0),
             suspected: false,
+            lost_at: None,
             heard: BTreeMap::new(),
             asked: 0,
         }
@@ -169,8 +174,9 @@ impl Heartbeats {
         if known.is_none() || beat > self.beats || self.leading {
             return effects;
         }
-        let Some((index, hash)) = serving else { return self.suspect("it is primary no more") };
+        let Some((index, hash)) = serving else { return self.suspect(now, Sign::SteppedDown) };
         self.answered_at = now.elapsed;
+        self.lost_at = None;
         effects.tell(Note::CommitSeen { index, hash });
         if std::mem::take(&mut self.suspected) {
             effects.tell(Note::Trusted { view });
@@ -178,27 +184,32 @@ impl Heartbeats {
         effects
     }
 
-    fn suspect(&mut self, why: &str) -> Effects {
+    fn suspect(&mut self, now: Now, sign: Sign) -> Effects {
         let mut effects = Effects::none();
         let Some(view) = &self.view else { return effects };
         if self.suspected || self.leading || !view.lists(&self.me) {
             return effects;
         }
         self.suspected = true;
-        let reason = format!("node {} is suspected: {why}", view.primary);
-        effects.tell(Note::Suspected { view: view.number, reason });
+        let last = match sign {
+            Sign::Silent { .. } => self.answered_at,
+            Sign::Reset | Sign::SteppedDown | Sign::Restarted => now.elapsed,
+        };
+        let served_at = *self.lost_at.get_or_insert(last);
+        let suspicion = Suspicion { sign, served_at, noticed_at: now.elapsed };
+        effects.tell(Note::Suspected { view: view.number, suspicion });
         effects
     }
 
     /// The primary's process is gone, or the link to it: suspected at once, and asked again at once, since it may only be
     /// the link.
-    fn on_lost(&mut self, now: Now, address: &Address, why: &str, watch: bool) -> Effects {
+    fn on_lost(&mut self, now: Now, address: &Address, watch: bool) -> Effects {
         let primary = self.view.as_ref().and_then(|view| view.primary_peer());
         let Some(primary) = primary.filter(|peer| peer.address == *address && peer.voter != self.me.voter) else {
             return Effects::none();
         };
         let was = self.suspected;
-        let mut effects = self.suspect(why);
+        let mut effects = self.suspect(now, Sign::Reset);
         if watch {
             effects.push(Effect::Watch(Some(primary.address)));
         }
@@ -226,9 +237,9 @@ impl Heartbeats {
         let timeout_ms = self.timing.heartbeat_timeout_ms;
         for (voter, status) in &mut self.heard {
             if now.elapsed >= status.heard_at.plus(timeout_ms) {
+                let ms = now.elapsed.since(status.heard_at);
                 status.heard_at = now.elapsed; // Reported again only after as long a silence.
-                let reason = format!("nothing heard from it for {timeout_ms} ms");
-                effects.tell(Note::Silent { view: view.number, voter: voter.clone(), reason });
+                effects.tell(Note::Silent { view: view.number, voter: voter.clone(), ms });
             }
         }
         effects
@@ -245,21 +256,24 @@ impl Machine for Heartbeats {
                 self.on_heartbeat(now, &from, view, beat, status)
             }
             Input::HeartbeatAnswer { from, view, beat, serving } => self.on_answer(now, &from, view, beat, serving),
-            Input::WatchEnded { address } => self.on_lost(now, &address, "its process ended or its link broke", true),
-            Input::Unreachable { address } => self.on_lost(now, &address, "its connection was refused or reset", false),
+            Input::WatchEnded { address } => self.on_lost(now, &address, true),
+            Input::Unreachable { address } => self.on_lost(now, &address, false),
             Input::ViewChanged(view) => self.on_view_changed(now, view),
             Input::LogPosition { log_end, committed } => {
                 self.log_end = log_end;
                 self.committed = committed;
                 Effects::none()
             }
-            Input::Serving { .. } => Effects::none(), // It leads since the view began.
+            Input::Serving { .. } => {
+                self.lost_at = None; // It leads since the view began.
+                Effects::none()
+            }
             Input::NotServing { view } => {
                 if self.view.as_ref().is_none_or(|known| known.number != view) {
                     return Effects::none();
                 }
                 self.leading = false;
-                self.suspect("it leads no more, or has restarted")
+                self.suspect(now, Sign::Restarted)
             }
             Input::ListMe { from, view } => self.on_list_me(&from, view),
         }
@@ -282,7 +296,8 @@ impl Machine for Heartbeats {
         let timeout_ms = self.timing.heartbeat_timeout_ms;
         let listed = self.view.as_ref().is_some_and(|view| view.lists(&self.me));
         if listed && !self.leading && now.elapsed >= self.answered_at.plus(timeout_ms) {
-            effects.append(self.suspect(&format!("no answer for {timeout_ms} ms")));
+            let ms = now.elapsed.since(self.answered_at);
+            effects.append(self.suspect(now, Sign::Silent { ms }));
         }
         if !self.leading && now.elapsed >= self.next_beat {
             effects.append(self.beat(now));

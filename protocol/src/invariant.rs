@@ -8,6 +8,10 @@
 //! Source: Herlihy and Wing, "Linearizability: A Correctness Condition for Concurrent Objects", 1990: the decided log is
 //! the witness order, so checking a history is comparing places in it.
 
+mod records;
+
+pub use records::{Records, cause_fits};
+
 use crate::ids::{Attempt, Hash, Index, Timestamp, ViewNumber};
 use crate::operation::KeyOwner;
 use crate::view::View;
@@ -35,6 +39,8 @@ pub enum Rule {
     TwoContents,
     /// Section 2: a replica of a view that acts lacks a committed entry.
     Lacks,
+    /// Section 12: a view change has no record, or one that cannot be.
+    Untold,
     /// said before it was durable.
     NotDurable,
     /// A request was answered twice, or by nobody's request.
@@ -59,6 +65,7 @@ impl Rule {
             Self::TwoViews => "two views",
             Self::TwoContents => "two contents",
             Self::Lacks => "lacks a committed entry",
+            Self::Untold => "not told",
             Self::NotDurable => "not durable",
             Self::Unasked => "unasked answer",
             Self::Stopped => "stopped",

@@ -14,12 +14,13 @@
 //!
 //! # Reading order
 //!
-//! The words: [`ids`], [`view`], [`log`], [`operation`], [`message`]. The frame: [`machine`], [`storage`], [`route`], [`node`].
+//! The words: [`ids`], [`view`], [`change`], [`log`], [`operation`], [`message`]. The frame: [`machine`], [`storage`], [`route`], [`node`].
 //! A write: [`lock`], [`replica`], [`coordinator`], [`store`]. A read: [`read`]. A failure: [`heartbeat`], [`election`],
 //! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`]. How it is shown to work: `sim`.
 
 pub mod birth;
 pub mod campaign;
+pub mod change;
 pub mod coordinator;
 pub mod election;
 pub mod heartbeat;

@@ -5,6 +5,7 @@
 //!
 //! Not here: which entry may replace which (`replica.rs`), and where records lie (`storage.rs`).
 
+use crate::change::Course;
 use crate::ids::{Attempt, Hash, Index, Timestamp, ViewNumber};
 use crate::lock::{Mode, Resource};
 use crate::operation::{KeyOwner, LoggedOperation};
@@ -29,6 +30,8 @@ pub enum Batch {
     },
     /// from here on this view serves.
     View(View),
+    /// Section 12: what the primary of each of these views knows of how it came about, told once it serves. Never empty.
+    Courses(Vec<Course>),
 }
 
 /// One slot of the log.
@@ -58,10 +61,15 @@ impl Entry {
         self.index.0 > 0 && self.hash == chain_hash(self.index, self.prev_hash, &self.batch)
     }
 
-    /// The locks that it holds while in doubt, in canonical order (section 6). Aborts and views take none.
+    /// The locks that it holds while in doubt, in canonical order (section 6). Aborts and views take none. Whatever a primary
+    /// forms while it serves takes IX on the store at least: nothing may be committed during the last round of a join.
     #[must_use]
     pub fn locks(&self) -> Vec<(Resource, Mode)> {
-        let Batch::Operations { operations, .. } = &self.batch else { return Vec::new() };
+        let operations = match &self.batch {
+            Batch::Operations { operations, .. } => operations,
+            Batch::Courses(_) => return vec![(Resource::Store, Mode::IntentExclusive)],
+            Batch::Abort { .. } | Batch::View(_) => return Vec::new(),
+        };
         let channels: BTreeSet<_> = operations.iter().map(|operation| operation.channel.clone()).collect();
         let exclusive = channels.into_iter().map(|channel| (Resource::Channel(channel), Mode::Exclusive));
         std::iter::once((Resource::Store, Mode::IntentExclusive)).chain(exclusive).collect()
@@ -73,7 +81,7 @@ impl Entry {
         match &self.batch {
             Batch::Operations { operations, .. } => operations.iter().map(|operation| operation.at).max(),
             Batch::Abort { keys } => keys.iter().map(|(_, at)| *at).max(),
-            Batch::View(_) => None,
+            Batch::View(_) | Batch::Courses(_) => None,
         }
     }
 }

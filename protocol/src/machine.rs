@@ -5,6 +5,7 @@
 //!
 //! Not here: who hears a [`Note`] (`route.rs`), and who carries effects out (the actors, or the simulator).
 
+use crate::change::{Decision, Reason, Suspicion};
 use crate::ids::{Address, Hash, Index, Millis, NodeId, Now, Peer, RequestId, SessionId, Timestamp, ViewNumber, Voter};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
@@ -94,8 +95,8 @@ pub enum Note {
     Suspected {
         /// The view whose primary it is.
         view: ViewNumber,
-        /// Why, for people.
-        reason: String,
+        /// Why, and since when.
+        suspicion: Suspicion,
     },
     /// Heartbeat to election and replica: the primary answers and serves, no suspicion (any more).
     Trusted {
@@ -108,25 +109,23 @@ pub enum Note {
         view: ViewNumber,
         /// Who.
         voter: Voter,
-        /// Why, for people.
-        reason: String,
+        /// For how long. Milliseconds.
+        ms: u64,
     },
     /// Election to campaign: stand for primary of the next view.
     Campaign {
         /// The view whose voters decide.
         view: ViewNumber,
-        /// Why, for people.
-        reason: String,
+        /// Why, and since when; none when a lower node's election set it off.
+        suspicion: Option<Suspicion>,
     },
     /// Coordinator to campaign: have the next view decided, with these left out even if they promise. With nobody
     /// left out: bring a half-decided next view to its end (R-5 `accepted`).
     SetOffline {
         /// The view whose voters decide.
         view: ViewNumber,
-        /// Who.
-        voters: Vec<Voter>,
-        /// Why, for people.
-        reason: String,
+        /// Whom, each with its fault (`Reason::SetOffline`); or what is unfinished.
+        reasons: Vec<Reason>,
     },
     /// Sync to campaign: have the next view decided with this replica too. The store stays locked until its end is
     /// told, once: by `ViewChanged`, or by `AddFailed`.
@@ -135,6 +134,8 @@ pub enum Note {
         view: ViewNumber,
         /// Who.
         peer: Peer,
+        /// Since when the store is locked.
+        locked_at: Millis,
     },
     /// Campaign to sync: the `AddReplica` came to nothing, and is forgotten: no proposal that is made from now on names this
     /// replica because of it. `CampaignFailed` does not say that: it may be about a campaign that began earlier.
@@ -164,6 +165,15 @@ pub enum Note {
         to: NodeId,
         /// This node is about to stop: the view is to go on without it, so that nobody waits for it.
         leaves: bool,
+        /// Since when it takes no writes.
+        since: Millis,
+    },
+    /// Campaign to coordinator, when the view that it had decided comes into force: how that went, for the record.
+    Decided {
+        /// The decided view.
+        view: ViewNumber,
+        /// How.
+        decision: Decision,
     },
     /// Campaign to election and coordinator: it ended without the view that it was for.
     CampaignFailed {

@@ -3,6 +3,7 @@
 //! Letters go one way: what answers a letter is a letter of its own, and names what it answers. Any of them may be lost,
 //! delayed, repeated and overtaken; each says here what a late or repeated one does. Imports types, never machines.
 
+use crate::change::{Decision, Sign};
 use crate::ids::{Address, Attempt, Ballot, ClusterId, Hash, Index, Peer, SessionId, Timestamp, ViewNumber};
 use crate::log::Entry;
 use crate::view::View;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version of everything in this file. Nodes of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// A letter and who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +187,8 @@ pub enum PeerMessage {
     Victory {
         /// The decided view.
         view: View,
+        /// How it was decided, for the record of its primary; only from its decider.
+        decision: Option<Decision>,
     },
     /// a higher replica that reaches every replica asks the primary to hand over.
     TakeOver {
@@ -209,6 +212,8 @@ pub enum PeerMessage {
         willing: bool,
         /// The highest ballot that the voter has promised, so that the candidate begins above it.
         promised: Option<Ballot>,
+        /// What the voter noticed of the primary, if it suspects it; for the record.
+        sign: Option<Sign>,
     },
     /// R-13, phase 1 for the view after `view`.
     Promise {

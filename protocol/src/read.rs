@@ -16,7 +16,8 @@
 //!
 //! Not here: what a query finds (`storage.rs`), and what a voter answers (`replica.rs`).
 
-use crate::ids::{Ballot, Index, Millis, Now, Peer, RequestId, ViewNumber, Voter};
+use crate::change::Reason;
+use crate::ids::{Index, Millis, Now, Peer, RequestId, ViewNumber, Voter};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::machine::{Effects, Machine, Note, Setup};
 use crate::message::{PeerMessage, Refusal};
@@ -263,7 +264,7 @@ impl Reads {
             None => {
                 round.yes.insert(from.voter.clone());
             }
-            Some(Refusal::Accepted(ballot)) => self.on_half_decided(now, view, (&from.voter, ballot), &mut effects),
+            Some(Refusal::Accepted(_)) => self.on_half_decided(now, view, &from.voter, &mut effects),
             // The later view itself comes in a letter of its own. The others are no answers to this question.
             Some(
                 Refusal::StaleView
@@ -280,15 +281,13 @@ impl Reads {
         effects
     }
 
-    fn on_half_decided(&mut self, now: Now, view: ViewNumber, why: (&Voter, Ballot), effects: &mut Effects) {
+    fn on_half_decided(&mut self, now: Now, view: ViewNumber, voter: &Voter, effects: &mut Effects) {
         if self.asked_to_end.is_some_and(|(asked, again)| asked == view && now.elapsed < again) {
             return;
         }
         // Again after a while: the campaign may have been outbid.
         self.asked_to_end = Some((view, now.elapsed.plus(self.setup.timing.heartbeat_timeout_ms)));
-        let (voter, ballot) = why;
-        let reason = format!("{voter} accepted a view after {view} under ballot {ballot}: reads wait for its end");
-        effects.tell(Note::SetOffline { view, voters: Vec::new(), reason });
+        effects.tell(Note::SetOffline { view, reasons: vec![Reason::Unfinished { voter: voter.clone() }] });
     }
 
     fn is_confirmed(&self, view: &View) -> bool {

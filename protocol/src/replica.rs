@@ -16,6 +16,7 @@ mod slots;
 mod tests;
 mod voting;
 
+use crate::change::Sign;
 use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};
 use crate::lock::LockOwner;
 use crate::log::Entry;
@@ -57,8 +58,8 @@ pub enum Input {
     Applied { index: Index },
     /// The locks of the entry in doubt are held.
     Granted { owner: LockOwner },
-    /// Whether this node suspects the primary of that view.
-    Suspects { view: ViewNumber, suspected: bool },
+    /// Whether this node suspects the primary of that view, and why.
+    Suspects { view: ViewNumber, sign: Option<Sign> },
     /// The primary says that this is committed.
     CommitSeen { index: Index, hash: Hash },
     /// R-18, giver: has a view after this one been accepted? Answered by `Fenced`.
@@ -95,7 +96,7 @@ pub struct Replica {
     accepted: Option<(Ballot, View)>,
     /// The number of the decided view that is being made durable.
     adopting: Option<View>,
-    suspects: bool,
+    suspects: Option<Sign>,
     diverged: bool,
     slots: Slots,
     /// The entry whose locks this node waits for.
@@ -124,7 +125,7 @@ impl Replica {
             promised,
             accepted,
             adopting: None,
-            suspects: false,
+            suspects: None,
             diverged: false,
             slots: Slots::new(recovered),
             waiting: None,
@@ -203,7 +204,7 @@ impl Replica {
         }
         self.promised = None;
         self.accepted = None;
-        self.suspects = false;
+        self.suspects = None;
         self.acknowledgements.clear();
         let view = Arc::new(view);
         self.view = Some(view.clone());
@@ -338,9 +339,9 @@ impl Machine for Replica {
             Input::Durable { write } => self.on_durable(now, write),
             Input::Applied { index } => self.on_applied(index),
             Input::Granted { owner } => self.on_granted(owner),
-            Input::Suspects { view, suspected } => {
+            Input::Suspects { view, sign } => {
                 if view == self.number() {
-                    self.suspects = suspected;
+                    self.suspects = sign;
                 }
                 Effects::none()
             }

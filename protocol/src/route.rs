@@ -5,11 +5,13 @@
 //!
 //! Not here: any decision about the protocol beyond who is concerned.
 
+use crate::change::Decision;
 use crate::ids::{Address, ClusterId, Peer, RequestId, ViewNumber};
 use crate::machine::Note;
 use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage, PeerMessage as P};
 use crate::operation::{Operation, Query};
 use crate::storage::{StorageEvent, Writer};
+use crate::view::View;
 use crate::{birth, campaign, coordinator, election, heartbeat, lock, read, replica, sync};
 use std::sync::Arc;
 
@@ -136,8 +138,13 @@ fn refusal(known: &Known, envelope: &Envelope) -> Option<LetterRefused> {
         (None, _) | (_, None) if !is_hello => return Some(LetterRefused::NoCluster),
         (Some(_) | None, Some(_) | None) => {}
     }
+    if let PeerMessage::Victory { decision: Some(decision), .. } = &envelope.message
+        && !decision.is_well_formed()
+    {
+        return Some(LetterRefused::Malformed);
+    }
     let view = match &envelope.message {
-        PeerMessage::Election { view } | PeerMessage::Victory { view } | PeerMessage::ViewIs { view } => Some(view),
+        PeerMessage::Election { view } | PeerMessage::Victory { view, .. } | PeerMessage::ViewIs { view } => Some(view),
         PeerMessage::HelloAnswer { view, .. } => view.as_ref(),
         PeerMessage::Accept { proposal, .. } => Some(proposal),
         _ => None, // No other letter carries a view that would be acted on.
@@ -195,14 +202,11 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
             Election(election::Input::Election { from, view })
         }
         P::Alive { view, can_lead } => Election(election::Input::Alive { from, view, can_lead }),
-        P::Victory { view } => {
-            to.push(learnt(view.clone()));
-            Election(election::Input::Victory { from, view })
-        }
+        P::Victory { view, decision } => victory(from, view, decision, to),
         P::TakeOver { view } => Coordinator(coordinator::Input::TakeOver { from, view }),
         P::Trial { view, campaign } => Replica(replica::Input::Trial { from, view, campaign }),
-        P::TrialAnswer { view, campaign, willing, promised } => {
-            Campaign(campaign::Input::TrialAnswer { from, view, campaign, willing, promised })
+        P::TrialAnswer { view, campaign, willing, promised, sign } => {
+            Campaign(campaign::Input::TrialAnswer { from, view, campaign, willing, promised, sign })
         }
         P::Promise { view, ballot } => Replica(replica::Input::Promise { from, view, ballot }),
         P::Promised { view, ballot, answer } => Campaign(campaign::Input::Promised { from, view, ballot, answer }),
@@ -237,6 +241,14 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
     to.push(delivery);
 }
 
+/// A decided view; with it, to its primary, how it was decided.
+fn victory(from: Peer, view: View, decision: Option<Decision>, to: &mut Vec<Delivery>) -> Delivery {
+    to.push(Delivery::Replica(replica::Input::Learnt { view: view.clone() }));
+    let decided = |decision| coordinator::Input::Decided { view: view.number, decision };
+    to.extend(decision.map(decided).map(Delivery::Coordinator));
+    Delivery::Election(election::Input::Victory { from, view })
+}
+
 /// What a note sets off.
 #[must_use]
 pub fn note(note: Note) -> Vec<Delivery> {
@@ -258,26 +270,26 @@ pub fn note(note: Note) -> Vec<Delivery> {
             Election(election::Input::NotServing { view, can_lead }),
             Sync(sync::Input::NotServing { view }),
         ],
-        Note::Suspected { view, reason } => vec![
-            Replica(replica::Input::Suspects { view, suspected: true }),
-            Election(election::Input::Suspected { view, reason }),
+        Note::Suspected { view, suspicion } => vec![
+            Replica(replica::Input::Suspects { view, sign: Some(suspicion.sign) }),
+            Election(election::Input::Suspected { view, suspicion }),
         ],
-        Note::Trusted { view } => vec![
-            Replica(replica::Input::Suspects { view, suspected: false }),
-            Election(election::Input::Trusted { view }),
-        ],
-        Note::Silent { view, voter, reason } => {
-            vec![Coordinator(coordinator::Input::Silent { view, voter, reason })]
+        Note::Trusted { view } => {
+            vec![Replica(replica::Input::Suspects { view, sign: None }), Election(election::Input::Trusted { view })]
         }
-        Note::Campaign { view, reason } => vec![Campaign(campaign::Input::Campaign { view, reason })],
-        Note::SetOffline { view, voters, reason } => {
-            vec![Campaign(campaign::Input::SetOffline { view, voters, reason })]
+        Note::Silent { view, voter, ms } => vec![Coordinator(coordinator::Input::Silent { view, voter, ms })],
+        Note::Campaign { view, suspicion } => vec![Campaign(campaign::Input::Campaign { view, suspicion })],
+        Note::SetOffline { view, reasons } => vec![Campaign(campaign::Input::SetOffline { view, reasons })],
+        Note::AddReplica { view, peer, locked_at } => {
+            vec![Campaign(campaign::Input::AddReplica { view, peer, locked_at })]
         }
-        Note::AddReplica { view, peer } => vec![Campaign(campaign::Input::AddReplica { view, peer })],
         Note::AddFailed { view, peer } => vec![Sync(sync::Input::AddFailed { view, peer })],
         Note::AddWitness { view, peer } => vec![Campaign(campaign::Input::AddWitness { view, peer })],
         Note::HandOver { to } => vec![Coordinator(coordinator::Input::HandOver { to })],
-        Note::HandOverNow { view, to, leaves } => vec![Campaign(campaign::Input::HandOverNow { view, to, leaves })],
+        Note::HandOverNow { view, to, leaves, since } => {
+            vec![Campaign(campaign::Input::HandOverNow { view, to, leaves, since })]
+        }
+        Note::Decided { view, decision } => vec![Coordinator(coordinator::Input::Decided { view, decision })],
         Note::CampaignFailed { view, no_quorum, reason } => vec![
             Coordinator(coordinator::Input::CampaignFailed { view, no_quorum, reason: reason.clone() }),
             Election(election::Input::CampaignFailed { view, no_quorum, reason }),
@@ -306,7 +318,7 @@ pub fn note(note: Note) -> Vec<Delivery> {
 }
 
 /// A view in force concerns everyone but the lock table: owners let go of their locks themselves.
-fn view_changed(view: &Arc<crate::view::View>) -> Vec<Delivery> {
+fn view_changed(view: &Arc<View>) -> Vec<Delivery> {
     vec![
         Delivery::Coordinator(coordinator::Input::ViewChanged(view.clone())),
         Delivery::Reads(read::Input::ViewChanged(view.clone())),

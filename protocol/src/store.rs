@@ -14,10 +14,13 @@ mod keys;
 mod query;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
+mod views;
 
 pub use answers::ExpiryHint;
 pub(crate) use query::{nothing, query};
+pub use views::VIEWS_MAX;
 
+use crate::change::Change;
 use crate::ids::{Hash, Index, Timestamp};
 use crate::log::{Batch, Entry};
 use crate::operation::{
@@ -105,7 +108,8 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hint: &mut ExpiryHint)
             keys.iter().try_for_each(|(owner, at)| answers::abort(&mut changes, entry.index, owner, *at))?;
             Vec::new()
         }
-        Batch::View(_) => Vec::new(),
+        Batch::View(view) => views::begin(&mut changes, view).map(|()| Vec::new())?,
+        Batch::Courses(courses) => views::complete(&mut changes, courses).map(|()| Vec::new())?,
     };
     let last_timestamp = state.last_timestamp.max(entry.last_timestamp().unwrap_or_default());
     let state = State { index: entry.index, hash: entry.hash, last_timestamp };
@@ -248,6 +252,14 @@ fn examine_one<K: Kv>(
 /// When the engine fails, or the table is damaged.
 pub fn locate<K: Kv>(kv: &K, id: Timestamp) -> Result<Option<ChannelName>, StorageError> {
     query::locate(&Changes::new(kv), id)
+}
+
+/// The records of the last view changes, oldest first.
+///
+/// # Errors
+/// When the engine fails, or the table is damaged.
+pub fn view_changes<K: Kv>(kv: &K, limit: usize) -> Result<Vec<Change>, StorageError> {
+    views::last(kv, limit)
 }
 
 /// A hash over the whole store table: equal on replicas that applied the same entries. Reads everything.

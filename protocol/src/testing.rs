@@ -1,5 +1,6 @@
 //! What the machines' own tests share: nodes, views, entries, and ways to look at effects. Only in tests.
 
+use crate::change::{Cause, Sign, Suspicion};
 use crate::ids::{
     Address, ClusterId, Hash, Incarnation, Index, Millis, NodeId, Now, Peer, Timestamp, ViewNumber, Voter, WitnessName,
 };
@@ -36,7 +37,7 @@ pub fn view(number: u64, primary: u32, replicas: &[u32], witnesses: u32) -> View
         primary: NodeId(primary),
         replicas: replicas.iter().map(|n| (NodeId(*n), seat(node(*n)))).collect(),
         witnesses: (1..=witnesses).map(|n| (WitnessName::new(&format!("w{n}")), seat(witness(n)))).collect(),
-        cause: "test".to_owned(),
+        cause: Cause::new(Timestamp(0), NodeId(primary), Vec::new()).into(),
     }
 }
 
@@ -111,4 +112,9 @@ pub fn requests(effects: &Effects) -> Vec<StorageRequest> {
         _ => None,
     };
     effects.as_slice().iter().filter_map(request).collect()
+}
+
+/// A primary whose connection was reset at instant 1.
+pub fn suspicion() -> Suspicion {
+    Suspicion { sign: Sign::Reset, served_at: Millis(1), noticed_at: Millis(1) }
 }

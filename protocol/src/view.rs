@@ -5,12 +5,11 @@
 //! Source: Lamport, Malkhi, Zhou, "Vertical Paxos and Primary-Backup Replication", 2009: each configuration's voters
 //! decide the next.
 
+use crate::change::Cause;
 use crate::ids::{Address, ClusterId, Incarnation, NodeId, Peer, ViewNumber, Voter, WitnessName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The longest cause that a view carries. Bytes.
-pub const CAUSE_BYTES_MAX: usize = 200;
+use std::sync::Arc;
 
 /// A voter's place in a view: which life of its data directory, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,8 +33,8 @@ pub struct View {
     pub replicas: BTreeMap<NodeId, Seat>,
     /// Voters without data; at most `replicas.len() - 1`.
     pub witnesses: BTreeMap<WitnessName, Seat>,
-    /// Why it was proposed, for people. At most [`CAUSE_BYTES_MAX`] bytes.
-    pub cause: String,
+    /// Why it was proposed, for people: nothing follows from it.
+    pub cause: Arc<Cause>,
 }
 
 impl View {
@@ -45,7 +44,7 @@ impl View {
         self.number.0 > 0
             && self.replicas.contains_key(&self.primary)
             && self.witnesses.len() < self.replicas.len()
-            && self.cause.len() <= CAUSE_BYTES_MAX
+            && self.cause.is_well_formed()
     }
 
     /// All voters, replicas first, by id and name.
@@ -117,6 +116,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Timestamp;
 
     fn view(replicas: u32, witnesses: u32, primary: u32) -> View {
         let seat = |n: u32| Seat { incarnation: Incarnation(n.into()), address: Address::new(&format!("n{n}")) };
@@ -126,7 +126,7 @@ mod tests {
             primary: NodeId(primary),
             replicas: (1..=replicas).map(|n| (NodeId(n), seat(n))).collect(),
             witnesses: (1..=witnesses).map(|n| (WitnessName::new(&format!("w{n}")), seat(100 + n))).collect(),
-            cause: String::new(),
+            cause: Cause::new(Timestamp(0), NodeId(primary), Vec::new()).into(),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod sim;
 mod star;
 mod stars;
 mod status;
+mod why;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -70,6 +71,8 @@ enum Command {
     Channels(channels::Arguments),
     /// Show how the cluster is: exit code 0 healthy, 1 degraded, 2 not serving
     Status(status::Arguments),
+    /// Show why views changed: who failed, who saw it, who decided, and how long writes stood still
+    Why(why::Arguments),
 }
 
 /// Parses the command line and runs what it names.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Stars(arguments) => block_on(stars::run(arguments)),
         Command::Channels(arguments) => block_on(channels::run(arguments)),
         Command::Status(arguments) => block_on(status::run(arguments)),
+        Command::Why(arguments) => block_on(why::run(arguments)),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("lockstep: {failure}");

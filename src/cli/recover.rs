@@ -12,6 +12,7 @@ use crate::http::client_json::instant;
 use crate::settings::{Role, Settings};
 use clap::Args;
 use lockstep_actors::engine::{Engine, FaultPlan};
+use lockstep_protocol::change::{Cause, Reason};
 use lockstep_protocol::ids::{Address, Incarnation, NodeId, Peer, Timestamp, ViewNumber, WriteId};
 use lockstep_protocol::storage::kv::Kv;
 use lockstep_protocol::storage::{Recovered, Storage, StorageError, StorageEvent, StorageRequest, VoteRecord};
@@ -110,7 +111,7 @@ impl Plan {
             primary: me,
             replicas: [(me, Seat { incarnation, address })].into(),
             witnesses: Default::default(),
-            cause: format!("recovered by an operator, from view {} of node {me}", last.number),
+            cause: Cause::new(now()?, me, vec![Reason::Recovered { from: last.number, made: number }]).into(),
         };
         let mut story = what_it_knows(recovered, old);
         story.push(String::new());
@@ -122,6 +123,12 @@ impl Plan {
         ]);
         Ok(Self { vote: VoteRecord { view, promised: None, accepted: None }, story })
     }
+}
+
+/// By this machine's clock; for people.
+fn now() -> Result<Timestamp, Failure> {
+    let since = std::time::UNIX_EPOCH.elapsed().map_err(|e| Failure::new(format!("the clock is before 1970: {e}")))?;
+    Ok(Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
 }
 
 fn what_it_knows(recovered: &Recovered, vote: &VoteRecord) -> Vec<String> {
@@ -225,7 +232,7 @@ mod tests {
             primary: NodeId(3),
             replicas: listed.iter().map(|n| (NodeId(*n), seat(*n))).collect(),
             witnesses: Default::default(),
-            cause: String::new(),
+            cause: Cause::new(Timestamp(0), NodeId(3), Vec::new()).into(),
         }
     }
 

@@ -12,6 +12,7 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use lockstep_actors::gateway::{
     CallFailed, CallReplies, CallReply, CallRequest, ClientCall, Leading, NodePort, NodeReport,
 };
+use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Address, ViewNumber};
 use lockstep_protocol::operation::Action;
 use std::cell::{Cell, RefCell};
@@ -113,6 +114,10 @@ impl NodePort for CallClient {
 
     fn report(&self, of: &Address) -> LocalBoxFuture<'static, Result<NodeReport, CallFailed>> {
         self.ask(of, "status", |body| serde_json::from_slice(body).ok())
+    }
+
+    fn view_changes(&self, of: &Address, limit: usize) -> LocalBoxFuture<'static, Result<Vec<Change>, CallFailed>> {
+        self.ask(of, &format!("changes?limit={limit}"), |body| postcard::from_bytes(body).ok())
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Not here: event streams, proof of who calls, TLS.
 
+use super::change_json::ChangesJson;
 use super::client_json::{Body, ClusterJson};
 use super::error::ApiError;
 use super::{client_body, client_query};
@@ -169,6 +170,18 @@ async fn cluster(api: Api) -> Reply {
     Ok(HttpResponse::Ok().json(ClusterJson::from(&api.gateway.cluster().await)))
 }
 
+async fn view_changes(api: Api, request: HttpRequest) -> Reply {
+    match api.gateway.view_changes(client_query::limit(&request)?).await {
+        Some(changes) => Ok(HttpResponse::Ok().json(ChangesJson::from(&changes[..]))),
+        None => Err(nobody_leads()),
+    }
+}
+
+fn nobody_leads() -> ApiError {
+    let error = OperationError::NotPrimary { view: ViewNumber::default(), primary: None };
+    ApiError::Operation { error, key: None }
+}
+
 async fn healthz() -> Reply {
     Ok(HttpResponse::Ok().json(json!({ "status": "ok" })))
 }
@@ -177,8 +190,7 @@ async fn readyz(api: Api) -> Reply {
     if api.gateway.ready().await {
         return Ok(HttpResponse::Ok().json(json!({ "status": "ready" })));
     }
-    let error = OperationError::NotPrimary { view: ViewNumber::default(), primary: None };
-    Err(ApiError::Operation { error, key: None })
+    Err(nobody_leads())
 }
 
 async fn not_found() -> Reply {
@@ -222,6 +234,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(web::delete().to(unstar)),
         )
         .service(resource("/v1/cluster", "GET").route(web::get().to(cluster)))
+        .service(resource("/v1/cluster/changes", "GET").route(web::get().to(view_changes)))
         .service(resource("/healthz", "GET").route(web::get().to(healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(readyz)))
         .default_service(web::to(not_found));

@@ -2,7 +2,8 @@
 //!
 //! Fields stand in the order in which people look for them; programs need no order.
 
-use lockstep_actors::gateway::{ClusterReport, NodeAnswer, NodeReport, ViewChange};
+use lockstep_actors::gateway::{ClusterReport, NodeAnswer, NodeReport};
+use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Timestamp, Voter};
 use lockstep_protocol::operation::{Channel, Message, UserName};
 use lockstep_protocol::status::{Role, SyncStatus};
@@ -107,7 +108,7 @@ pub struct ClusterJson<'a> {
     nodes: Vec<NodeJson<'a>>,
     witnesses: Vec<WitnessJson<'a>>,
     sync: Option<SyncJson<'a>>,
-    changes: Vec<ChangeJson<'a>>,
+    changes: Vec<ChangeJson>,
 }
 
 impl<'a> From<&'a ClusterReport> for ClusterJson<'a> {
@@ -246,15 +247,16 @@ impl<'a> From<&'a SyncStatus> for SyncJson<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct ChangeJson<'a> {
+struct ChangeJson {
     view: u64,
     at: String,
-    cause: &'a str,
+    cause: String,
     stall_ms: Option<u64>,
 }
 
-impl<'a> From<&'a ViewChange> for ChangeJson<'a> {
-    fn from(change: &'a ViewChange) -> Self {
-        Self { view: change.view.0, at: instant(change.at), cause: &change.cause, stall_ms: change.stall_ms }
+impl From<&Change> for ChangeJson {
+    fn from(change: &Change) -> Self {
+        let (at, cause) = (instant(change.cause.at), change.cause.to_string());
+        Self { view: change.view.0, at, cause, stall_ms: change.stall_ms() }
     }
 }

@@ -128,6 +128,14 @@ pub fn channels(request: &HttpRequest) -> Result<Query, ApiError> {
     Ok(Query::Channels { limit, after })
 }
 
+/// How many view changes a request asks for.
+///
+/// # Errors
+/// When the limit is malformed or out of bounds.
+pub fn limit(request: &HttpRequest) -> Result<usize, ApiError> {
+    Ok(Parameters::of(request)?.limit()? as usize)
+}
+
 /// The cursor of the page after this one; none when this is the last.
 #[must_use]
 pub fn next(query: &Query, found: &Found) -> Option<String> {

@@ -1,10 +1,11 @@
 //! What speaks HTTP: the client API here, the peer API beside it. Handlers hold no rule: they parse, ask and answer.
 //!
 //! Reading order: [`client`] (routes and handlers), [`client_query`] (pages and cursors), [`client_body`] (bodies and
-//! headers), [`client_json`] (what answers look like), [`error`] (the one table of errors); then [`peer`] (the peer port),
+//! headers), [`client_json`] and [`change_json`] (what answers look like), [`error`] (the one table of errors); then [`peer`] (the peer port),
 //! [`peer_client`] and [`call_client`] (its other ends), [`peer_http`] (the connections below them).
 
 pub mod call_client;
+pub mod change_json;
 pub mod client;
 pub mod client_body;
 pub mod client_json;

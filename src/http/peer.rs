@@ -6,6 +6,7 @@
 //! | `POST /peer/v1/calls` | postcard, `CallRequest` | postcard, `CallReplies` |
 //! | `GET /peer/v1/leading?known=` | | postcard, `Leading` |
 //! | `GET /peer/v1/status` | | JSON, `NodeReport` |
+//! | `GET /peer/v1/changes?limit=` | | postcard, `Vec<Change>`: why views changed |
 //! | `GET /peer/v1/watch` | | a body that ends when this process does |
 //!
 //! Every request shows the cluster's secret and its protocol version; without them nothing is read, and nothing changes.
@@ -171,6 +172,15 @@ async fn status(api: web::Data<PeerApi>) -> Result<HttpResponse, PeerRefused> {
     Ok(HttpResponse::Ok().json(api.node()?.report().await))
 }
 
+#[derive(Deserialize)]
+struct Limit {
+    limit: usize,
+}
+
+async fn changes(api: web::Data<PeerApi>, query: web::Query<Limit>) -> Result<HttpResponse, PeerRefused> {
+    encoded(&api.node()?.view_changes(query.limit).await)
+}
+
 async fn watch(api: web::Data<PeerApi>) -> Result<HttpResponse, PeerRefused> {
     api.node()?;
     Ok(HttpResponse::Ok().content_type("application/octet-stream").streaming(watch_body(api.stopping.clone())))
@@ -194,6 +204,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
             .route("/calls", web::post().to(calls))
             .route("/leading", web::get().to(leading))
             .route("/status", web::get().to(status))
+            .route("/changes", web::get().to(changes))
             .route("/watch", web::get().to(watch)),
     );
 }
@@ -263,11 +274,11 @@ mod tests {
 
     #[test]
     async fn section_11_no_unknown_version() {
-        for version in ["", "0", "2", "one"] {
+        for version in ["", "0", "1", "3", "one"] {
             let request = post(vec![0]).insert_header((SECRET_HEADER, SECRET)).insert_header((VERSION_HEADER, version));
             let (status, reason) = answer(request).await;
             assert_eq!(status, StatusCode::BAD_REQUEST);
-            assert!(reason.contains("this node speaks 1"), "{reason}");
+            assert!(reason.contains("this node speaks 2"), "{reason}");
         }
     }
 

@@ -13,6 +13,7 @@ use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture};
 use actix_rt::time::{Instant, sleep, sleep_until, timeout};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, LocalBoxFuture, join_all};
+use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Address, ViewNumber};
 use lockstep_protocol::operation::{Answer, OperationError};
 use std::cell::{Cell, RefCell};
@@ -63,6 +64,9 @@ pub trait NodePort: 'static {
 
     /// Asks how the node is.
     fn report(&self, of: &Address) -> LocalBoxFuture<'static, Result<NodeReport, CallFailed>>;
+
+    /// Asks for the records of the last view changes.
+    fn view_changes(&self, of: &Address, limit: usize) -> LocalBoxFuture<'static, Result<Vec<Change>, CallFailed>>;
 }
 
 #[derive(Message)]
@@ -72,6 +76,10 @@ struct Call(ClientCall);
 #[derive(Message)]
 #[rtype(result = "ClusterReport")]
 struct AskCluster;
+
+#[derive(Message)]
+#[rtype(result = "Option<Vec<Change>>")]
+struct AskViewChanges(usize);
 
 #[derive(Message)]
 #[rtype(result = "bool")]
@@ -135,6 +143,14 @@ impl Handler<AskCluster> for GatewayActor {
 
     fn handle(&mut self, AskCluster: AskCluster, _: &mut Self::Context) -> Self::Result {
         self.shared.clone().cluster().boxed_local()
+    }
+}
+
+impl Handler<AskViewChanges> for GatewayActor {
+    type Result = ResponseFuture<Option<Vec<Change>>>;
+
+    fn handle(&mut self, AskViewChanges(limit): AskViewChanges, _: &mut Self::Context) -> Self::Result {
+        self.shared.clone().view_changes(limit).boxed_local()
     }
 }
 
@@ -290,6 +306,22 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// From the primary; while none answers, from whoever knows the latest view, and of two the one that knows more of it.
+    async fn view_changes(self: Rc<Self>, limit: usize) -> Option<Vec<Change>> {
+        let primary = self.target.borrow().as_ref().map(|target| target.address.clone());
+        if let Some(primary) = primary
+            && let Ok(Ok(changes)) = timeout(PROBE_PATIENCE, self.port.view_changes(&primary, limit)).await
+        {
+            return Some(changes);
+        }
+        let nodes: Vec<Address> = self.follow.borrow().nodes().iter().cloned().collect();
+        let asked = nodes.iter().map(|node| timeout(PROBE_PATIENCE, self.port.view_changes(node, limit)));
+        let told = join_all(asked).await.into_iter().filter_map(|told| told.ok()?.ok());
+        told.max_by_key(|changes| changes.last().map(|last| (last.view, last.course.is_some())))
+    }
+}
+
 fn seek_pause(rounds: u32) -> Duration {
     let doublings = rounds.saturating_sub(SEEK_ROUNDS_SHORTEST).min(8);
     (SEEK_SHORTEST * 2_u32.pow(doublings)).min(SEEK_LONGEST)
@@ -332,6 +364,10 @@ impl GatewayHandle for Gateway {
 
     fn cluster(&self) -> BoxFuture<'static, ClusterReport> {
         self.ask(AskCluster).map(Option::unwrap_or_default).boxed()
+    }
+
+    fn view_changes(&self, limit: usize) -> BoxFuture<'static, Option<Vec<Change>>> {
+        self.ask(AskViewChanges(limit)).map(Option::flatten).boxed()
     }
 
     fn ready(&self) -> BoxFuture<'static, bool> {
@@ -420,6 +456,15 @@ mod tests {
 
         fn report(&self, _: &Address) -> LocalBoxFuture<'static, Result<NodeReport, CallFailed>> {
             std::future::ready(Err(CallFailed::Refused("fake".to_owned()))).boxed_local()
+        }
+
+        fn view_changes(&self, of: &Address, _: usize) -> LocalBoxFuture<'static, Result<Vec<Change>, CallFailed>> {
+            let id = of.as_str().rsplit(':').next().and_then(|id| id.parse().ok()).unwrap_or(0);
+            std::future::ready(match self.at(of) {
+                (Node::Dead | Node::Resets, _) => Err(CallFailed::Unreached),
+                (_, number) => Ok(vec![Change::new(&view(number, id))]),
+            })
+            .boxed_local()
         }
     }
 
@@ -513,5 +558,16 @@ mod tests {
         let report = gateway(&Fake::default(), 100, 10).cluster().await;
         assert_eq!(report.nodes.len(), 3);
         assert!(report.nodes.iter().all(|node| node.report.is_err()) && report.primary().is_none());
+    }
+
+    #[actix_rt::test]
+    async fn section_12_while_nobody_leads_whoever_knows_the_latest_view_tells_of_it() {
+        let fake = Fake::default();
+        let gateway = gateway(&fake, 100, 10);
+        assert_eq!(gateway.view_changes(5).await, None, "nobody answers");
+        fake.set(1, Node::Replica, 4);
+        fake.set(2, Node::Replica, 7);
+        let told = gateway.view_changes(5).await.expect("told");
+        assert_eq!(told.iter().map(|change| change.view).collect::<Vec<_>>(), [ViewNumber(7)]);
     }
 }

@@ -12,7 +12,8 @@ pub mod judge;
 pub use actor::{Gateway, GatewayActor, GatewayConfig, NodePort};
 
 use futures_util::future::BoxFuture;
-use lockstep_protocol::ids::{Address, ClusterId, Peer, Timestamp, ViewNumber, Voter};
+use lockstep_protocol::change::Change;
+use lockstep_protocol::ids::{Address, ClusterId, Peer, ViewNumber, Voter};
 use lockstep_protocol::operation::{Answer, Operation, Query};
 use lockstep_protocol::status::NodeStatus;
 use lockstep_protocol::view::View;
@@ -80,20 +81,6 @@ pub struct Leading {
     pub view: Option<Arc<View>>,
 }
 
-/// A view that came into force, as one node saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ViewChange {
-    /// Its number.
-    pub view: ViewNumber,
-    /// When, by that node's wall clock.
-    pub at: Timestamp,
-    /// Why it was proposed.
-    pub cause: String,
-    /// From the first suspicion, or from when the last primary stopped, until this view served; none while it does not,
-    /// or when this node cannot know. Milliseconds.
-    pub stall_ms: Option<u64>,
-}
-
 /// One node, witness or data node, as it sees itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeReport {
@@ -103,8 +90,8 @@ pub struct NodeReport {
     pub cluster: Option<ClusterId>,
     /// Its machines' state.
     pub status: NodeStatus,
-    /// The last view changes, oldest first.
-    pub changes: Vec<ViewChange>,
+    /// The records of the last view changes that are applied there, oldest first.
+    pub changes: Vec<Change>,
 }
 
 /// One node that was asked for its report.
@@ -143,6 +130,10 @@ pub trait GatewayHandle: Send + Sync {
 
     /// Asks all known nodes how they are; takes about a second at most.
     fn cluster(&self) -> BoxFuture<'static, ClusterReport>;
+
+    /// The records of the last view changes, oldest first, from the primary, or from whoever of the nodes knows most; none
+    /// when no node answers. Takes about a second at most.
+    fn view_changes(&self, limit: usize) -> BoxFuture<'static, Option<Vec<Change>>>;
 
     /// Whether a primary with a confirmed view is known.
     fn ready(&self) -> BoxFuture<'static, bool>;

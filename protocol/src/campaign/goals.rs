@@ -1,7 +1,8 @@
 //! What a campaign wants of the next view, and the proposal that follows.
 
-use crate::ids::{NodeId, Peer, Voter, WitnessName};
-use crate::view::{CAUSE_BYTES_MAX, Seat, View};
+use crate::change::{Cause, LIST_MAX, Reason, Sign, Suspicion};
+use crate::ids::{Millis, NodeId, Now, Peer, Timestamp, Voter, WitnessName};
+use crate::view::{Seat, View};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Wishes for the next view. Those of a primary add up while it campaigns.
@@ -16,33 +17,80 @@ pub(super) struct Goals {
     primary: Option<NodeId>,
     /// This node stops: it leaves the view with its last act.
     leaves: bool,
-    reasons: Vec<String>,
+    reasons: Vec<Reason>,
+    /// What this node noticed of the lost primary itself.
+    sign: Option<Sign>,
+    since: Option<Since>,
+}
+
+/// Since when the next view is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Since {
+    /// When that was noticed, by both clocks.
+    pub noticed: Now,
+    /// When the lost primary was last known to serve; when nobody is lost, as `noticed`.
+    pub served_at: Millis,
+    /// Since when writes stand still for it, if they do already.
+    pub stalled: Option<Millis>,
+}
+
+impl Since {
+    fn at(now: Now) -> Self {
+        Self { noticed: now, served_at: now.elapsed, stalled: None }
+    }
 }
 
 impl Goals {
     /// this node as primary.
-    pub fn stand(&mut self, reason: String) {
-        *self = Self { reasons: vec![reason], ..Self::default() };
+    pub fn stand(&mut self, now: Now, view: &View, me: &Peer, suspicion: Option<Suspicion>) {
+        let since = suspicion.map_or(Since::at(now), |suspicion| {
+            let ago_us = now.elapsed.since(suspicion.noticed_at).saturating_mul(1_000);
+            let wall = Timestamp(now.wall.0.saturating_sub(ago_us));
+            let noticed = Now { elapsed: suspicion.noticed_at, wall };
+            Since { noticed, served_at: suspicion.served_at, stalled: Some(suspicion.served_at) }
+        });
+        // What an operator made was never served; the first view that is tells of it (section 9).
+        let made = |reason: &&Reason| matches!(reason, Reason::Recovered { made, .. } if *made == view.number);
+        let recovered = view.cause.reasons.iter().find(made).cloned();
+        let reason = recovered.unwrap_or(Reason::PrimaryLost { primary: view.primary });
+        // A primary that stands led before it restarted, or stepped down.
+        let sign = if view.is_primary(me) { Some(Sign::Restarted) } else { suspicion.map(|suspicion| suspicion.sign) };
+        *self = Self { reasons: vec![reason], sign, since: Some(since), ..Self::default() };
     }
 
-    fn as_primary(&mut self, reason: String) {
+    fn as_primary(&mut self, now: Now, reason: Reason) -> &mut Since {
         if !self.as_primary {
             *self = Self { as_primary: true, ..Self::default() };
         }
-        if !self.reasons.contains(&reason) {
+        let is_known = self.reasons.iter().any(|known| is_about_same(known, &reason));
+        if !is_known && self.reasons.len() < LIST_MAX {
             self.reasons.push(reason);
         }
+        self.since.get_or_insert(Since::at(now))
+    }
+
+    /// Since when the next view is wanted.
+    pub fn since(&self) -> Option<Since> {
+        self.since
     }
 
     ///
-    pub fn set_offline(&mut self, voters: Vec<Voter>, reason: String) {
-        self.as_primary(reason);
-        self.offline.extend(voters);
+    pub fn set_offline(&mut self, now: Now, reasons: Vec<Reason>) {
+        for reason in reasons {
+            let voter = match &reason {
+                Reason::SetOffline { voter, .. } => Some(voter.clone()),
+                _ => None, // Nobody is left out; what is unfinished is brought to its end.
+            };
+            let _ = self.as_primary(now, reason);
+            self.offline.extend(voter);
+        }
     }
 
     ///
-    pub fn add_replica(&mut self, peer: Peer) {
-        self.as_primary(format!("{} joined", peer.voter));
+    pub fn add_replica(&mut self, now: Now, peer: Peer, locked_at: Millis) {
+        let Voter::Replica(node) = peer.voter else { return };
+        let since = self.as_primary(now, Reason::NodeJoined { node });
+        since.stalled = Some(since.stalled.map_or(locked_at, |known| known.min(locked_at)));
         self.replica = Some(peer);
     }
 
@@ -52,20 +100,21 @@ impl Goals {
     }
 
     /// only where there is room; whether it is wanted now and was not before.
-    pub fn add_witness(&mut self, view: &View, peer: Peer) -> bool {
+    pub fn add_witness(&mut self, now: Now, view: &View, peer: Peer) -> bool {
         let Voter::Witness(name) = &peer.voter else { return false };
         let room = view.witnesses.len() + self.witnesses.len() + 1 < view.replicas.len();
         if !room || view.witnesses.contains_key(name) || self.witnesses.contains_key(name) {
             return false;
         }
-        self.as_primary(format!("{} joined", peer.voter));
+        let _ = self.as_primary(now, Reason::WitnessJoined { name: name.clone() });
         self.witnesses.insert(name.clone(), peer);
         true
     }
 
     ///
-    pub fn hand_over(&mut self, to: NodeId, leaves: bool) {
-        self.as_primary(format!("handed over to node {to}"));
+    pub fn hand_over(&mut self, now: Now, (from, to): (NodeId, NodeId), leaves: bool, stopped_at: Millis) {
+        let since = self.as_primary(now, Reason::HandedOver { from, to, leaves });
+        since.stalled = Some(since.stalled.map_or(stopped_at, |known| known.min(stopped_at)));
         self.primary = Some(to);
         self.leaves = leaves;
     }
@@ -76,7 +125,7 @@ impl Goals {
     }
 
     /// The next view by these wishes: who promised, and is wanted. None when the node that was to lead did not promise.
-    pub fn proposal(&self, view: &View, me: &Peer, promised: &BTreeSet<Voter>) -> Option<View> {
+    pub fn proposal(&self, view: &View, me: &Peer, promised: &BTreeSet<Voter>, cause: Cause) -> Option<View> {
         let stays = |voter: &Voter| promised.contains(voter) && !self.offline.contains(voter);
         let seat = |peer: &Peer| Seat { incarnation: peer.incarnation, address: peer.address.clone() };
         let mut replicas: BTreeMap<NodeId, Seat> = view.replicas.clone();
@@ -103,27 +152,32 @@ impl Goals {
             witnesses.remove(&spare);
         }
         let number = view.number.next();
-        Some(View { cluster: view.cluster, number, primary, replicas, witnesses, cause: self.cause(view, promised) })
+        Some(View { cluster: view.cluster, number, primary, replicas, witnesses, cause: cause.into() })
     }
 
-    fn cause(&self, view: &View, promised: &BTreeSet<Voter>) -> String {
-        let silent: Vec<String> = view
-            .voters()
-            .filter(|peer| !promised.contains(&peer.voter) && !self.offline.contains(&peer.voter))
-            .map(|peer| peer.voter.to_string())
-            .collect();
-        let mut cause = self.reasons.join("; ");
-        if !silent.is_empty() {
-            cause = format!("{cause}; no answer from {}", silent.join(", "));
+    /// Why, as it will be decided with the view: with what the voters saw of a lost primary.
+    pub fn cause(&self, view: &View, me: &Peer, promised: &BTreeSet<Voter>, seen: &BTreeMap<Voter, Sign>) -> Cause {
+        let at = self.since.map_or(Timestamp(0), |since| since.noticed.wall);
+        let asked_by = me.voter.node().unwrap_or(view.primary);
+        let mut cause = Cause::new(at, asked_by, self.reasons.clone());
+        let is_lost = |voter: &Voter| {
+            let lost = |reason: &Reason| matches!(reason, Reason::PrimaryLost { primary } if Voter::Replica(*primary) == *voter);
+            self.reasons.iter().any(lost)
+        };
+        if is_lost(&Voter::Replica(view.primary)) {
+            let mut seen = seen.clone();
+            seen.extend(self.sign.map(|sign| (me.voter.clone(), sign)));
+            cause.seen = seen.into_iter().take(LIST_MAX).collect();
         }
-        let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rev().find(|at| cause.is_char_boundary(*at)).unwrap_or(0);
-        cause.truncate(end);
+        let is_told = |voter: &Voter| promised.contains(voter) || self.offline.contains(voter) || is_lost(voter);
+        let unheard = view.voters().map(|peer| peer.voter).filter(|voter| !is_told(voter));
+        cause.unheard = unheard.take(LIST_MAX).collect();
         cause
     }
 
     /// A view was decided: whether something is left to do in it. A join counts only in the view of its lock, a
     /// hand-over is the coordinator's to repeat, and only a primary's wishes go on.
-    pub fn carry_over(&mut self, view: &View, me: &Peer) -> bool {
+    pub fn carry_over(&mut self, now: Now, view: &View, me: &Peer) -> bool {
         if !self.as_primary || !view.is_primary(me) {
             *self = Self::default();
             return false;
@@ -137,6 +191,17 @@ impl Goals {
             *self = Self::default();
             return false;
         }
+        let offline = &self.offline;
+        self.reasons.retain(|reason| matches!(reason, Reason::SetOffline { voter, .. } if offline.contains(voter)));
+        self.since = Some(Since::at(now));
         true
+    }
+}
+
+/// Whether two reasons tell the same: a voter is set offline for one fault, the first.
+fn is_about_same(known: &Reason, reason: &Reason) -> bool {
+    match (known, reason) {
+        (Reason::SetOffline { voter: known, .. }, Reason::SetOffline { voter, .. }) => known == voter,
+        _ => known == reason,
     }
 }

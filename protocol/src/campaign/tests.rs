@@ -1,7 +1,8 @@
 //! at the candidate.
 
 use super::*;
-use crate::testing::{all_letters, at, node, notes, setup, view, witness};
+use crate::change::Fault;
+use crate::testing::{all_letters, at, node, notes, setup, suspicion, view, witness};
 
 /// Node 3 in view 1 of {1, 2, 3} and w1, w2.
 fn machine() -> Campaign {
@@ -13,17 +14,18 @@ fn machine() -> Campaign {
 const V1: ViewNumber = ViewNumber(1);
 
 fn stand(campaign: &mut Campaign) -> Effects {
-    campaign.step(at(0), Input::Campaign { view: V1, reason: "3 is silent".to_owned() })
+    campaign.step(at(0), Input::Campaign { view: V1, suspicion: Some(suspicion()) })
 }
 
 fn set_offline(campaign: &mut Campaign, who: u32) -> Effects {
-    let voters = vec![node(who).voter];
-    campaign.step(at(0), Input::SetOffline { view: V1, voters, reason: format!("{who} is silent") })
+    let reasons = vec![Reason::SetOffline { voter: node(who).voter, fault: Fault::Storage }];
+    campaign.step(at(0), Input::SetOffline { view: V1, reasons })
 }
 
 fn trial_answer(campaign: &mut Campaign, from: &Peer, willing: bool) -> Effects {
     let number = campaign.campaigns;
-    campaign.step(at(1), Input::TrialAnswer { from: from.clone(), view: V1, campaign: number, willing, promised: None })
+    let (from, sign) = (from.clone(), willing.then_some(Sign::Reset));
+    campaign.step(at(1), Input::TrialAnswer { from, view: V1, campaign: number, willing, promised: None, sign })
 }
 
 fn promised(campaign: &mut Campaign, from: &Peer, accepted: Option<(Ballot, View)>) -> Effects {
@@ -77,8 +79,8 @@ fn r13_the_own_answer_to_the_trial_is_awaited_so_that_no_ballot_is_used_twice() 
         assert!(trial_answer(&mut campaign, &from, true).as_slice().is_empty());
     }
     let before_the_restart = Ballot { round: 8, node: NodeId(3) };
-    let answer =
-        Input::TrialAnswer { from: node(3), view: V1, campaign: 1, willing: true, promised: Some(before_the_restart) };
+    let promised = Some(before_the_restart);
+    let answer = Input::TrialAnswer { from: node(3), view: V1, campaign: 1, willing: true, promised, sign: None };
     let effects = campaign.step(at(1), answer);
     let ballot = Ballot { round: 9, node: NodeId(3) };
     assert_eq!(all_letters(&effects), [("3".to_owned(), PeerMessage::Promise { view: V1, ballot })]);
@@ -106,7 +108,7 @@ fn r13_after_gather_timeout_a_quorum_is_enough() {
     let _ = promised(&mut campaign, &witness(2), None);
     let next = proposal(&campaign.tick(at(1 + setup(&node(3)).timing.gather_timeout_ms)));
     assert_eq!(next.replicas.keys().map(|id| id.0).collect::<Vec<_>>(), [3], "2 was silent");
-    assert!(next.cause.contains("node 2"), "{}", next.cause);
+    assert!(next.cause.to_string().ends_with("no answer from node 2"), "{}", next.cause);
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn r15_who_is_set_offline_is_left_out_even_if_it_promises() {
 #[test]
 fn r17_a_hand_over_names_the_other_or_fails() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false, since: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
@@ -201,7 +203,7 @@ fn r17_a_hand_over_names_the_other_or_fails() {
     assert_eq!(proposal(&promised(&mut campaign, &node(2), None)).primary, NodeId(2));
 
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false, since: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
@@ -213,7 +215,7 @@ fn r17_a_hand_over_names_the_other_or_fails() {
 #[test]
 fn r17_who_stops_leaves_the_view_so_that_nobody_waits_for_it() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: true });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: true, since: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
@@ -226,11 +228,11 @@ fn r17_who_stops_leaves_the_view_so_that_nobody_waits_for_it() {
 #[test]
 fn r22_a_join_counts_only_in_the_view_of_its_lock() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::AddReplica { view: V1, peer: node(4) });
+    let _ = campaign.step(at(0), Input::AddReplica { view: V1, peer: node(4), locked_at: Millis(0) });
     assert!(campaign.run.is_some());
     let effects = campaign.step(at(1), Input::ViewChanged(Arc::new(view(2, 3, &[2, 3], 1))));
     assert!(effects.as_slice().is_empty() && campaign.run.is_none(), "{effects:?}");
-    let effects = campaign.step(at(2), Input::AddReplica { view: V1, peer: node(4) });
+    let effects = campaign.step(at(2), Input::AddReplica { view: V1, peer: node(4), locked_at: Millis(0) });
     assert_eq!(notes(&effects), [Note::AddFailed { view: V1, peer: node(4) }]);
 }
 
@@ -238,7 +240,7 @@ fn r22_a_join_counts_only_in_the_view_of_its_lock() {
 fn r22_d17_a_listed_id_is_not_added_again() {
     let mut campaign = machine();
     let wiped = Peer { incarnation: crate::ids::Incarnation(99), ..node(2) };
-    let effects = campaign.step(at(0), Input::AddReplica { view: V1, peer: wiped.clone() });
+    let effects = campaign.step(at(0), Input::AddReplica { view: V1, peer: wiped.clone(), locked_at: Millis(0) });
     assert_eq!(notes(&effects), [Note::AddFailed { view: V1, peer: wiped }]);
     assert!(campaign.run.is_none());
 }
@@ -246,7 +248,7 @@ fn r22_d17_a_listed_id_is_not_added_again() {
 #[test]
 fn r22_a_join_that_comes_to_nothing_is_told_and_forgotten() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::AddReplica { view: V1, peer: node(4) });
+    let _ = campaign.step(at(0), Input::AddReplica { view: V1, peer: node(4), locked_at: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     let _ = promised(&mut campaign, &node(3), None);
     let effects = campaign.tick(at(10 * setup(&node(3)).timing.gather_timeout_ms));
@@ -314,4 +316,64 @@ fn alone_in_its_view_it_needs_nobody() {
     let next = proposal(&promised(&mut campaign, &node(3), None));
     assert_eq!((next.primary, next.replicas.len()), (NodeId(3), 1));
     assert!(matches!(&notes(&accepted(&mut campaign, &node(3)))[..], [Note::Learnt { view }] if *view == next));
+}
+
+#[test]
+fn section_12_the_cause_lists_what_each_voter_saw_and_the_decision_who_voted() {
+    let mut campaign = Campaign::new(&setup(&node(2)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 2))));
+    let suspicion = Suspicion { sign: Sign::Reset, served_at: Millis(40), noticed_at: Millis(40) };
+    let _ = campaign.step(at(50), Input::Campaign { view: V1, suspicion: Some(suspicion) });
+    let trial = |from: Peer, ms: Option<u64>| {
+        let sign = Some(ms.map_or(Sign::Reset, |ms| Sign::Silent { ms }));
+        Input::TrialAnswer { from, view: V1, campaign: 1, willing: true, promised: None, sign }
+    };
+    let _ = campaign.step(at(60), trial(node(2), None));
+    let _ = campaign.step(at(60), trial(node(1), None));
+    let _ = campaign.step(at(61), trial(witness(1), Some(3_000)));
+    let _ = campaign.step(at(62), trial(witness(2), None));
+    let ballot = campaign.run.as_ref().expect("a campaign").ballot;
+    let promise = |from| Input::Promised { from, view: V1, ballot, answer: BallotAnswer::Yes(None) };
+    let _ = campaign.step(at(70), Input::Unreachable { address: node(3).address });
+    let _ = campaign.step(at(70), promise(node(2)));
+    let _ = campaign.step(at(70), Input::Unreachable { address: node(3).address });
+    for from in [node(1), witness(1)] {
+        let _ = campaign.step(at(75), promise(from));
+    }
+    let next = proposal(&campaign.step(at(80), promise(witness(2))));
+    let seen = "connection reset, seen by 1, 2, w2; no answer for 3000 ms, seen by w1";
+    assert_eq!(next.cause.to_string(), format!("node 3 died ({seen})"));
+    assert_eq!((next.cause.asked_by, next.cause.at), (NodeId(2), at(40).wall), "when it was noticed");
+    let accept = |from| Input::Accepted { from, view: V1, ballot, answer: BallotAnswer::Yes(None) };
+    let _ = campaign.step(at(81), accept(node(2)));
+    let _ = campaign.step(at(82), accept(node(1)));
+    let _ = campaign.step(at(85), accept(witness(1)));
+    let _ = campaign.step(at(86), accept(witness(2)));
+    let effects = campaign.step(at(90), Input::ViewChanged(Arc::new(next)));
+    let [Note::Decided { view: ViewNumber(2), decision }] = &notes(&effects)[..] else { panic!("{effects:?}") };
+    let phases = [decision.suspect_ms, decision.trial_ms, decision.promise_ms, decision.accept_ms, decision.stalled_ms];
+    assert_eq!(phases, [0, 21, 19, 5, 50], "till 40, 61, 80, 85; and told at 90");
+    assert_eq!((decision.votes, decision.promised.len(), decision.accepted.len()), (5, 4, 4), "the late one too");
+}
+
+#[test]
+fn section_12_what_an_operator_made_is_told_by_the_first_view_that_serves() {
+    let mut campaign = Campaign::new(&setup(&node(3)));
+    let mut made = view(1_007, 3, &[3], 0);
+    let reason = Reason::Recovered { from: ViewNumber(7), made: ViewNumber(1_007) };
+    made.cause = crate::change::Cause::new(crate::ids::Timestamp(1), NodeId(3), vec![reason]).into();
+    let number = made.number;
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(made)));
+    let _ = campaign.step(at(0), Input::Campaign { view: number, suspicion: Some(suspicion()) });
+    let sign = Some(Sign::Restarted);
+    let answer = Input::TrialAnswer { from: node(3), view: number, campaign: 1, willing: true, promised: None, sign };
+    let _ = campaign.step(at(1), answer);
+    let ballot = campaign.run.as_ref().expect("a campaign").ballot;
+    let answer = BallotAnswer::Yes(None);
+    let next = proposal(&campaign.step(at(1), Input::Promised { from: node(3), view: number, ballot, answer }));
+    assert_eq!(next.cause.to_string(), "an operator recovered node 3 from view 7");
+    let _ = campaign.step(at(2), Input::ViewChanged(Arc::new(next.clone())));
+    let _ = campaign.step(at(3), Input::Campaign { view: next.number, suspicion: Some(suspicion()) });
+    let cause = campaign.goals.cause(&next, &node(3), &BTreeSet::new(), &Default::default());
+    assert!(cause.to_string().starts_with("node 3 restarted"), "once: {cause}");
 }

@@ -61,6 +61,8 @@ pub(super) struct Flight {
     pub own: Option<Own>,
     /// When the latest of those came, or this stage began.
     pub heard_at: Millis,
+    /// When it was first sent for votes.
+    pub sent_at: Option<Millis>,
     /// When letters are sent again.
     pub resend_at: Millis,
     /// When whoever has not answered is set offline.
@@ -81,6 +83,7 @@ impl Flight {
             lock_held: false,
             own,
             heard_at: Millis(0),
+            sent_at: None,
             resend_at: Millis(u64::MAX),
             deadline: Millis(u64::MAX),
         }

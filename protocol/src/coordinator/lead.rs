@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 impl Coordinator {
     /// A view is in force. If it names this node, `Lead` follows; else nothing is led any more.
-    pub(super) fn on_view_changed(&mut self, view: Arc<View>) -> Effects {
+    pub(super) fn on_view_changed(&mut self, now: Now, view: Arc<View>) -> Effects {
         let was = self.number();
         let names_me = view.is_primary(&self.me);
         let number = view.number;
@@ -21,6 +21,7 @@ impl Coordinator {
         } else if self.is_leading() {
             self.led = Some(was);
         }
+        self.courses.view_changed(number, self.flight.as_ref().and_then(|flight| flight.sent_at), now.elapsed);
         // Till `Lead` comes nothing is sent: the attempt in flight is one of the view that has ended.
         if let Some(flight) = &mut self.flight {
             flight.stage = Stage::Locking;
@@ -47,7 +48,7 @@ impl Coordinator {
         }
         let goes_on = self.led.take().is_some_and(|led| led.next() == view.number);
         let mut effects = if goes_on { Effects::none() } else { self.stop_leading() };
-        self.became_primary_at = now.elapsed;
+        self.courses.leads(now.elapsed, view.number);
         self.phase = Phase::Recovering;
         self.attempt = Attempt(0);
         self.view_entry_done = false;
@@ -111,12 +112,13 @@ impl Coordinator {
         let Some(view) = self.view.clone() else { return Effects::none() };
         if !self.view_entry_done {
             self.view_entry_done = true;
+            self.courses.log_finished(now.elapsed);
             let entry = Entry::new(self.end.0.next(), self.end.1, Batch::View(view.as_ref().clone()));
             return self.send_for_votes(now, Flight::new(entry.into(), None));
         }
         self.phase = Phase::Serving;
         let mut effects = Effects::none();
-        let took_ms = now.elapsed.since(self.became_primary_at);
+        let took_ms = self.courses.serves(now.elapsed, self.timing.resend_ms);
         effects.announce(format!("serves as primary of view {} ({took_ms} ms after it was in force)", view.number));
         effects.tell(Note::Serving { view: view.number });
         effects.append(self.tell_settled_if_serving());
@@ -171,6 +173,7 @@ impl Coordinator {
             }
         }
         self.led = None;
+        self.courses.forget();
         self.pace_ms = 0;
         self.paced_until = Millis(0);
         effects

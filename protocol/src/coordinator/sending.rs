@@ -1,7 +1,8 @@
 //! An entry's way through votes, decision and acknowledgements (R-4..R-9).
 
 use super::{Coordinator, Flight, Phase, SENT_ENTRIES_MAX, Stage};
-use crate::ids::{Address, Attempt, Index, NodeId, Now, Peer, ViewNumber, Voter};
+use crate::change::{Fault, Reason};
+use crate::ids::{Address, Attempt, Index, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::lock::LockOwner;
 use crate::machine::{Effects, Note};
 use crate::message::{PeerMessage, Refusal};
@@ -25,6 +26,7 @@ impl Coordinator {
 
     fn enter(&mut self, now: Now, mut flight: Flight, stage: Stage) -> Effects {
         flight.stage = stage;
+        flight.sent_at.get_or_insert(now.elapsed);
         flight.heard.clear();
         flight.heard_at = now.elapsed;
         flight.resend_at = now.elapsed.plus(self.timing.resend_ms);
@@ -67,14 +69,12 @@ impl Coordinator {
         match refusal {
             // The view itself comes in a letter of its own; a stale attempt is a late copy's answer, or meets the deadline.
             Refusal::StaleView | Refusal::StaleAttempt => Effects::none(),
-            Refusal::Accepted(ballot) => {
-                self.ask_next_view(now, Vec::new(), format!("node {from} has accepted a next view under {ballot}"))
-            }
+            Refusal::Accepted(_) => self.finish_next_view(now, Voter::Replica(from)),
             Refusal::Gap(end) => self.fill_gap(now, from, end),
             Refusal::LockTimeout => self.on_lock_timeout(now),
-            Refusal::Storage => self.set_offline(now, vec![from], "its storage fails"),
+            Refusal::Storage => self.set_offline(now, &[from], Fault::Storage),
             Refusal::Malformed if self.may_abort() => self.abort(now),
-            Refusal::Malformed => self.set_offline(now, vec![from], "it calls a committed entry malformed"),
+            Refusal::Malformed => self.set_offline(now, &[from], Fault::Malformed),
         }
     }
 
@@ -125,7 +125,7 @@ impl Coordinator {
         let Some(seat) = view.replicas.get(&from) else { return Effects::none() };
         let missing: Vec<_> = self.sent.iter().filter(|(_, entry)| entry.index > end).cloned().collect();
         if missing.first().is_none_or(|(_, entry)| entry.index != end.next()) {
-            return self.set_offline(now, vec![from], "its log ends before what this view has sent");
+            return self.set_offline(now, &[from], Fault::Gap);
         }
         let mut effects = Effects::none();
         for (attempt, entry) in missing {
@@ -173,6 +173,7 @@ impl Coordinator {
         if self.sent.len() > SENT_ENTRIES_MAX {
             self.sent.pop_front();
         }
+        self.courses.told(&flight.entry.batch);
         let mut effects = super::release(flight.inherited_lock.into_iter().collect());
         if let Some(own) = flight.own {
             effects.append(self.tell_all(flight.entry.index, own));
@@ -208,7 +209,8 @@ impl Coordinator {
         if flight.deadline <= now.elapsed {
             flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
             let missing: Vec<NodeId> = flight.missing(&view).collect();
-            return self.set_offline(now, missing, "it did not answer in time");
+            let ms = self.timing.vote_timeout_ms;
+            return self.set_offline(now, &missing, Fault::Slow { ms });
         }
         if flight.resend_at > now.elapsed {
             return Effects::none();
@@ -218,32 +220,39 @@ impl Coordinator {
     }
 
     /// A primary that cannot vote itself stops being one.
-    pub(super) fn set_offline(&mut self, now: Now, who: Vec<NodeId>, why: &str) -> Effects {
+    pub(super) fn set_offline(&mut self, now: Now, who: &[NodeId], fault: Fault) -> Effects {
         if who.iter().any(|id| Voter::Replica(*id) == self.me.voter) {
             return self.step_down("this node cannot commit itself");
         }
-        let names: Vec<String> = who.iter().map(ToString::to_string).collect();
-        let reason = format!("node {} set offline: {why}", names.join(", "));
-        self.ask_next_view(now, who.into_iter().map(Voter::Replica).collect(), reason)
+        let reason = |id: &NodeId| Reason::SetOffline { voter: Voter::Replica(*id), fault };
+        self.ask_next_view(now, who.iter().map(reason).collect())
     }
 
     /// Asks the campaign for the next view; the same wish again only after a while.
-    pub(super) fn ask_next_view(&mut self, now: Now, voters: Vec<Voter>, reason: String) -> Effects {
+    fn ask_next_view(&mut self, now: Now, reasons: Vec<Reason>) -> Effects {
         let mut effects = Effects::none();
-        if !self.is_leading() || (voters.is_empty() && self.campaign_until.is_some()) {
+        if !self.is_leading() {
             return effects;
         }
         self.campaign_until = Some(now.elapsed.plus(self.timing.gather_timeout_ms));
-        effects.tell(Note::SetOffline { view: self.number(), voters, reason });
+        effects.tell(Note::SetOffline { view: self.number(), reasons });
         effects
     }
 
-    pub(super) fn on_silent(&mut self, now: Now, view: ViewNumber, voter: Voter, reason: String) -> Effects {
+    /// R-5 `accepted`: nobody is left out; once is enough for a while.
+    fn finish_next_view(&mut self, now: Now, voter: Voter) -> Effects {
+        match self.campaign_until {
+            Some(_) => Effects::none(),
+            None => self.ask_next_view(now, vec![Reason::Unfinished { voter }]),
+        }
+    }
+
+    pub(super) fn on_silent(&mut self, now: Now, view: ViewNumber, voter: Voter, ms: u64) -> Effects {
         let listed = self.view.as_ref().is_some_and(|known| known.number == view && known.seat(&voter).is_some());
         if !listed || voter == self.me.voter {
             return Effects::none();
         }
-        self.ask_next_view(now, vec![voter.clone()], format!("{voter} set offline: {reason}"))
+        self.ask_next_view(now, vec![Reason::SetOffline { voter, fault: Fault::Silent { ms } }])
     }
 
     /// a replica whose answer is awaited has crashed.
@@ -254,9 +263,7 @@ impl Coordinator {
             Voter::Replica(*id) != self.me.voter && seat.is_some_and(|seat| seat.address == *address)
         });
         match crashed {
-            Some(id) if flight.stage != Stage::Locking => {
-                self.set_offline(now, vec![id], "its process is gone (connection refused or reset)")
-            }
+            Some(id) if flight.stage != Stage::Locking => self.set_offline(now, &[id], Fault::Reset),
             Some(_) | None => Effects::none(),
         }
     }
@@ -267,8 +274,9 @@ impl Coordinator {
         let others = || view.replicas.keys().copied().filter(|id| Voter::Replica(*id) != self.me.voter);
         let wanted = to.map_or_else(|| others().max(), |to| others().find(|id| *id == to));
         let Some(target) = wanted else { return Effects::none() };
-        self.phase = Phase::HandingOver { to: target, leaves: to.is_none() };
-        let mut effects = self.turn_away_waiting(&Answer::Failed(self.not_primary()));
+        self.phase = Phase::HandingOver { to: target, leaves: to.is_none(), since: now.elapsed };
+        let mut effects = self.untell();
+        effects.append(self.turn_away_waiting(&Answer::Failed(self.not_primary())));
         effects.announce(format!("hands over to node {target}"));
         effects.append(self.next(now));
         effects
@@ -282,11 +290,11 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn hand_over_now(&mut self, now: Now, to: NodeId, leaves: bool) -> Effects {
+    pub(super) fn hand_over_now(&mut self, now: Now, (to, leaves): (NodeId, bool), since: Millis) -> Effects {
         let mut effects = Effects::none();
         if self.campaign_until.is_none() {
             self.campaign_until = Some(now.elapsed.plus(self.timing.vote_timeout_ms.max(1)));
-            effects.tell(Note::HandOverNow { view: self.number(), to, leaves });
+            effects.tell(Note::HandOverNow { view: self.number(), to, leaves, since });
         }
         effects
     }

@@ -7,6 +7,7 @@
 //! Not here: one that does not vote at all (`sending.rs`), and its coming back, which waits longer each time (`sync.rs`).
 
 use super::Coordinator;
+use crate::change::Fault;
 use crate::ids::{Millis, NodeId, Now, Voter};
 use crate::machine::{Effects, Timing};
 use crate::view::View;
@@ -58,9 +59,8 @@ impl Coordinator {
         if !self.laggard.is_too_slow(now.elapsed, last, behind_ms, &self.timing) || is_spared {
             return Effects::none();
         }
-        let (limit, window) = (self.timing.slow_replica_limit_ms, self.timing.slow_replica_window_ms);
-        let why = format!("its votes came more than {limit} ms after all others for {window} ms");
-        self.set_offline(now, vec![last], &why)
+        let (limit_ms, ms) = (self.timing.slow_replica_limit_ms, self.timing.slow_replica_window_ms);
+        self.set_offline(now, &[last], Fault::Late { limit_ms, ms })
     }
 }
 

@@ -1,6 +1,9 @@
 //! at the primary.
 
+mod course;
+
 use super::*;
+use crate::change::{Fault, Reason};
 use crate::ids::Hash;
 use crate::machine::Effect;
 use crate::message::PeerMessage;
@@ -107,7 +110,7 @@ impl Primary {
         let (_, entry) = self.flight();
         let outcomes = match &entry.batch {
             Batch::Operations { operations, .. } => operations.iter().map(outcome).collect(),
-            Batch::Abort { .. } | Batch::View(_) => Vec::new(),
+            Batch::Abort { .. } | Batch::View(_) | Batch::Courses(_) => Vec::new(),
         };
         self.machine.step(at(10), Input::Applied { index: entry.index, outcomes })
     }
@@ -157,6 +160,11 @@ fn outcome(operation: &LoggedOperation) -> Outcome {
         text: text.clone(),
         starred_by: Vec::new(),
     })
+}
+
+fn sets_offline(note: &Note, who: u32, why: Fault) -> bool {
+    let reason = Reason::SetOffline { voter: Voter::Replica(NodeId(who)), fault: why };
+    matches!(note, Note::SetOffline { reasons, .. } if *reasons == [reason])
 }
 
 fn is_written(answers: &[(RequestId, Answer)], request: u64) -> bool {
@@ -248,8 +256,7 @@ fn r8_who_does_not_vote_is_set_offline_and_the_batch_goes_on_in_the_next_view() 
     let _ = primary.vote(3, None);
     let deadline = 10 + setup(&node(3)).timing.vote_timeout_ms;
     let effects = primary.machine.tick(at(deadline));
-    let offline =
-        |note: &Note| matches!(note, Note::SetOffline { voters, .. } if *voters == [Voter::Replica(NodeId(2))]);
+    let offline = |note: &Note| sets_offline(note, 2, Fault::Slow { ms: 2_000 });
     assert!(notes(&effects).iter().any(offline), "{effects:?}");
     let committed = primary.machine.end;
     let effects = primary.next_view(view(2, 3, &[1, 3], 0), vec![e.clone()], committed);
@@ -266,9 +273,7 @@ fn r8_a_crashed_replica_is_set_offline_at_once() {
     let mut primary = Primary::new(&[1, 2, 3]);
     let _ = primary.submit(1, post("a"));
     let effects = primary.machine.step(at(11), Input::Unreachable { address: node(2).address });
-    assert!(
-        matches!(&notes(&effects)[..], [Note::SetOffline { voters, .. }] if *voters == [Voter::Replica(NodeId(2))])
-    );
+    assert!(matches!(&notes(&effects)[..], [note] if sets_offline(note, 2, Fault::Reset)));
 }
 
 #[test]
@@ -332,9 +337,7 @@ fn r9_d5_what_a_new_primary_found_in_its_log_is_never_aborted() {
     let _ = primary.vote(1, Some(Refusal::LockTimeout));
     assert_eq!(primary.flight().1, e, "asked again, not aborted");
     let effects = primary.vote(1, Some(Refusal::Malformed));
-    assert!(
-        matches!(&notes(&effects)[..], [Note::SetOffline { voters, .. }] if *voters == [Voter::Replica(NodeId(1))])
-    );
+    assert!(matches!(&notes(&effects)[..], [note] if sets_offline(note, 1, Fault::Malformed)));
 }
 
 #[test]
@@ -418,7 +421,12 @@ fn r17_a_hand_over_finishes_what_is_in_flight_first() {
     let effects = primary.complete();
     assert!(is_written(&answers(&effects), 1));
     assert!(
-        notes(&effects).contains(&Note::HandOverNow { view: ViewNumber(1), to: NodeId(2), leaves: true }),
+        notes(&effects).contains(&Note::HandOverNow {
+            view: ViewNumber(1),
+            to: NodeId(2),
+            leaves: true,
+            since: Millis(11)
+        }),
         "the highest other"
     );
 }
@@ -439,7 +447,9 @@ fn r5_an_accepted_next_view_is_brought_to_its_end() {
     let _ = primary.submit(1, post("a"));
     let ballot = crate::ids::Ballot { round: 3, node: NodeId(1) };
     let effects = primary.vote(1, Some(Refusal::Accepted(ballot)));
-    assert!(matches!(&notes(&effects)[..], [Note::SetOffline { voters, .. }] if voters.is_empty()));
+    assert!(
+        matches!(&notes(&effects)[..], [Note::SetOffline { reasons, .. }] if matches!(reasons[..], [Reason::Unfinished { .. }]))
+    );
     assert!(notes(&primary.vote(1, Some(Refusal::Accepted(ballot)))).is_empty(), "once is enough for a while");
 }
 
@@ -527,7 +537,7 @@ fn min_replicas_refuses_writes() {
 }
 
 /// Writes for four seconds, node 1 voting 60 ms after the others each time; who is set offline for it.
-fn set_offline_while_late(mut primary: Primary, others: &[u32], late: u32) -> Vec<Voter> {
+fn set_offline_while_late(mut primary: Primary, others: &[u32], late: u32) -> Vec<Reason> {
     let mut offline = Vec::new();
     for n in 0..40 {
         let _ = primary.submit(n, post(&n.to_string()));
@@ -539,8 +549,8 @@ fn set_offline_while_late(mut primary: Primary, others: &[u32], late: u32) -> Ve
             let _ = primary.machine.step(at(ms), vote(*id));
         }
         for note in notes(&primary.machine.step(at(ms + 60), vote(late))) {
-            let Note::SetOffline { voters, .. } = note else { continue };
-            offline.extend(voters);
+            let Note::SetOffline { reasons, .. } = note else { continue };
+            offline.extend(reasons);
         }
         let _ = primary.apply();
         primary.replicas().into_iter().for_each(|id| drop(primary.acknowledge(id)));
@@ -550,8 +560,9 @@ fn set_offline_while_late(mut primary: Primary, others: &[u32], late: u32) -> Ve
 
 #[test]
 fn r8_a_replica_that_holds_every_write_up_is_set_offline_unless_too_few_are_left() {
-    let replica = |id| Voter::Replica(NodeId(id));
-    assert_eq!(set_offline_while_late(Primary::new(&[1, 2, 3]), &[3, 2], 1), [replica(1)]);
+    let fault = Fault::Late { limit_ms: 50, ms: 3_000 };
+    let late = Reason::SetOffline { voter: Voter::Replica(NodeId(1)), fault };
+    assert_eq!(set_offline_while_late(Primary::new(&[1, 2, 3]), &[3, 2], 1), [late]);
     assert_eq!(set_offline_while_late(Primary::new(&[1, 3]), &[3], 1), [], "two copies are better than one");
     assert_eq!(set_offline_while_late(Primary::new(&[1, 2, 3]), &[1, 2], 3), [], "the primary itself");
     let mut strict = Primary::new(&[1, 2, 3]);

@@ -13,7 +13,7 @@ fn machine(id: u32) -> Election {
 }
 
 fn suspect(election: &mut Election) -> Effects {
-    election.step(at(1), Input::Suspected { view: V1, reason: "4 is silent".to_owned() })
+    election.step(at(1), Input::Suspected { view: V1, suspicion: crate::testing::suspicion() })
 }
 
 fn campaigns(effects: &Effects) -> bool {
@@ -77,7 +77,11 @@ fn r12_4_a_lower_one_gets_alive_and_an_election_begins() {
     let _ = election.step(at(1), Input::Serving { view: ViewNumber(2) });
     let known = view(2, 3, &[1, 2, 3], 0);
     let effects = election.step(at(2), Input::Election { from: node(1), view: known.clone() });
-    assert_eq!(all_letters(&effects), [("1".to_owned(), PeerMessage::Victory { view: known })], "it serves");
+    assert_eq!(
+        all_letters(&effects),
+        [("1".to_owned(), PeerMessage::Victory { view: known, decision: None })],
+        "it serves"
+    );
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn r12_4_a_primary_that_still_finishes_its_log_does_not_campaign_against_itself(
     let known = view(1, 3, &[1, 2, 3], 0);
     let _ = election.step(at(0), Input::ViewChanged(Arc::new(known.clone())));
     let effects = election.step(at(1), Input::Election { from: node(1), view: known.clone() });
-    assert_eq!(all_letters(&effects), [("1".to_owned(), PeerMessage::Victory { view: known })]);
+    assert_eq!(all_letters(&effects), [("1".to_owned(), PeerMessage::Victory { view: known, decision: None })]);
     assert!(notes(&effects).is_empty());
 }
 

@@ -121,3 +121,26 @@ fn who_has_lost_its_primary_asks_around_for_the_view() {
     let effects = heartbeats.step(at(5), Input::WatchEnded { address: node(3).address });
     assert!(all_letters(&effects).iter().any(|(_, message)| *message == PeerMessage::AskView), "{effects:?}");
 }
+
+#[test]
+fn section_12_a_silence_lasts_through_views_whose_primary_never_answered() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let _ = heartbeats.step(at(100), answer(1, true));
+    let timeout = setup(&node(1)).timing.heartbeat_timeout_ms;
+    let told = |effects: &Effects| {
+        let suspicion = |note: &Note| match note {
+            Note::Suspected { suspicion, .. } => Some((suspicion.sign, suspicion.served_at.0)),
+            _ => None,
+        };
+        notes(effects).iter().find_map(suspicion)
+    };
+    assert_eq!(told(&heartbeats.tick(at(100 + timeout))), Some((Sign::Silent { ms: timeout }, 100)));
+    let _ = heartbeats.step(at(5_000), Input::ViewChanged(Arc::new(view(2, 2, &[1, 2], 1))));
+    let effects = heartbeats.step(at(5_100), Input::WatchEnded { address: node(2).address });
+    assert_eq!(told(&effects), Some((Sign::Reset, 100)), "2 never said that it leads");
+    let answers =
+        Input::HeartbeatAnswer { from: node(2), view: ViewNumber(2), beat: 1, serving: Some(Default::default()) };
+    let _ = heartbeats.step(at(5_200), answers);
+    let effects = heartbeats.step(at(5_300), Input::WatchEnded { address: node(2).address });
+    assert_eq!(told(&effects), Some((Sign::Reset, 5_300)));
+}

@@ -1,6 +1,7 @@
 //! Reads, told as stories: what the machine hears, and what it does.
 
 use super::*;
+use crate::change::Cause;
 use crate::ids::{Address, Ballot, ClusterId, Incarnation, NodeId, Timestamp, WitnessName};
 use crate::machine::{Effect, Limits, Timing};
 use crate::operation::Page;
@@ -26,7 +27,7 @@ fn view(number: u64, primary: u32, replicas: &[u32], witnesses: &[&str]) -> Arc<
         primary: NodeId(primary),
         replicas: replicas.iter().map(|id| (NodeId(*id), seat(peer(*id)))).collect(),
         witnesses: witnesses.iter().map(|name| (WitnessName::new(name), seat(witness(name)))).collect(),
-        cause: String::new(),
+        cause: Cause::new(Timestamp(0), NodeId(1), Vec::new()).into(),
     })
 }
 
@@ -70,7 +71,9 @@ fn lines(effects: Effects) -> Vec<String> {
                 format!("acquire {request}: {}", locks.join(", "))
             }
             Effect::Tell(Note::Release { owner: LockOwner::Read(request) }) => format!("release {request}"),
-            Effect::Tell(Note::SetOffline { view, voters, .. }) if voters.is_empty() => format!("end view {view}"),
+            Effect::Tell(Note::SetOffline { view, reasons }) if matches!(reasons[..], [Reason::Unfinished { .. }]) => {
+                format!("end view {view}")
+            }
             Effect::Storage(StorageRequest::Query { request, .. }) => format!("query {request}"),
             Effect::Storage(StorageRequest::Locate { request, id }) => format!("locate {request} {}", id.0),
             Effect::Answer { request, answer: Answer::Read(_, receipt) } => {

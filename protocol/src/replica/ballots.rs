@@ -24,8 +24,9 @@ impl Replica {
         if let Some(known) = self.electorate(from, view) {
             // Who knows that its own history is wrong does not want to lead.
             let unfit = *from == self.me && self.diverged;
-            let willing = !unfit && (self.suspects || known.is_primary(from));
-            let answer = PeerMessage::TrialAnswer { view, campaign, willing, promised: self.promised };
+            let willing = !unfit && (self.suspects.is_some() || known.is_primary(from));
+            let answer =
+                PeerMessage::TrialAnswer { view, campaign, willing, promised: self.promised, sign: self.suspects };
             effects.send(&from.address, answer);
         }
         effects

@@ -233,7 +233,7 @@ fn r13_d14_a_trial_is_refused_by_who_trusts_the_primary_unless_the_primary_asks(
     let willing = |sent: Vec<PeerMessage>| matches!(sent[..], [PeerMessage::TrialAnswer { willing: true, .. }]);
     assert!(!willing(letters(&replica.step(at(1), trial(2)), &node(2))));
     assert!(willing(letters(&replica.step(at(1), trial(3)), &node(3))));
-    let _ = replica.step(at(1), Input::Suspects { view: ViewNumber(1), suspected: true });
+    let _ = replica.step(at(1), Input::Suspects { view: ViewNumber(1), sign: Some(crate::change::Sign::Reset) });
     assert!(willing(letters(&replica.step(at(1), trial(2)), &node(2))));
 }
 

@@ -14,6 +14,7 @@ use crate::ids::{Hash, RequestId, Voter};
 use crate::invariant::{Checked, Rule, Violation, require};
 use crate::operation::{Found, PAGE_MAX, Page, Query};
 use crate::storage::{StorageEvent, StorageRequest};
+use crate::store::VIEWS_MAX;
 use crate::view::View;
 use std::collections::BTreeSet;
 
@@ -199,6 +200,9 @@ impl World {
             require(*first.get_or_insert(digest) == digest, Rule::Diverged, || {
                 format!("the store of {} is not that of the others", node.me.voter)
             })?;
+            let kept = process.storage.view_changes(VIEWS_MAX);
+            let kept = kept.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", node.me.voter)))?;
+            self.checker.records().are(&node.me.voter, &kept)?;
             self.compare_with_oracle(place, &view)?;
         }
         Ok(())

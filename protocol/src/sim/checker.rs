@@ -10,11 +10,15 @@
 
 use super::oracle::Oracle;
 use crate::ids::{Attempt, Hash, Index, Timestamp, ViewNumber};
-use crate::invariant::{Checked, Contents, DecidedLog, DecidedViews, Fate, Keys, RealTime, Rule, Violation, require};
+use crate::invariant::{
+    Checked, Contents, DecidedLog, DecidedViews, Fate, Keys, RealTime, Records, Rule, Violation, cause_fits, require,
+};
 use crate::log::{Batch, Entry};
+use crate::machine::Timing;
 use crate::operation::{
     Action, Answer, Found, KeyOwner, LoggedOperation, Operation, OperationError, Outcome, Query, Receipt,
 };
+use crate::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -55,6 +59,7 @@ pub enum Asked {
 pub struct Checker {
     log: DecidedLog,
     views: DecidedViews,
+    records: Records,
     contents: Contents,
     entries: BTreeMap<(ViewNumber, Attempt), Arc<Entry>>,
     keys: Keys,
@@ -76,6 +81,12 @@ impl Checker {
     #[must_use]
     pub fn views(&self) -> &DecidedViews {
         &self.views
+    }
+
+    /// What the records of view changes should be.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// What the store should hold.
@@ -100,7 +111,11 @@ impl Checker {
     ///
     /// # Errors
     /// When it is not the only one of its number.
-    pub fn view(&mut self, view: &crate::view::View) -> Checked {
+    pub fn view(&mut self, view: &View, timing: &Timing) -> Checked {
+        match self.views.get(ViewNumber(view.number.0.saturating_sub(1))) {
+            Some(before) if self.views.get(view.number).is_none() => cause_fits(before, view, timing)?,
+            Some(_) | None => {}
+        }
         self.views.learnt(view)
     }
 
@@ -143,7 +158,14 @@ impl Checker {
             Batch::Abort { keys } => keys.iter().try_for_each(|(owner, at)| {
                 self.keys.decided(owner, Fate { index: entry.index, at: *at, effect: false })
             }),
-            Batch::View(view) => self.views.learnt(view),
+            Batch::View(view) => {
+                self.views.learnt(view)?;
+                self.records.begun(view)
+            }
+            Batch::Courses(courses) => courses.iter().try_for_each(|course| {
+                let before = self.views.get(ViewNumber(course.view.0.saturating_sub(1)));
+                self.records.told(course, before)
+            }),
         }
     }
 

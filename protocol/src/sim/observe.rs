@@ -115,7 +115,7 @@ impl World {
     }
 
     fn acts_in(&mut self, node: usize, view: &Arc<View>) -> Checked {
-        self.checker.view(view)?;
+        self.checker.view(view, &self.plan.timing)?;
         let known = &mut self.nodes[node];
         if let Some(process) = known.process.as_mut() {
             process.known.cluster = Some(view.cluster);

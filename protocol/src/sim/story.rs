@@ -92,7 +92,7 @@ fn letter(message: &PeerMessage) -> String {
             format!("Entries after {after}: {}, last {last}", entries.len())
         }
         PeerMessage::Election { view } => format!("Election in view {}", view.number),
-        PeerMessage::Victory { view } => format!("Victory {}", super::observe::brief(view)),
+        PeerMessage::Victory { view, .. } => format!("Victory {}", super::observe::brief(view)),
         PeerMessage::ViewIs { view } => format!("ViewIs {}", super::observe::brief(view)),
         PeerMessage::Accept { view, ballot, proposal } => {
             format!("Accept {ballot} after view {view}: {}", super::observe::brief(proposal))

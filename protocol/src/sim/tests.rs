@@ -3,9 +3,11 @@
 use super::checker::{Asked, Checker};
 use super::plan::{Plan, Shape};
 use super::story::{Trace, Weight};
+use crate::change::Cause;
 use crate::ids::{Address, Attempt, ClusterId, Hash, Incarnation, Index, NodeId, Timestamp, ViewNumber};
 use crate::invariant::{Checked, Rule};
 use crate::log::{Batch, Entry};
+use crate::machine::Timing;
 use crate::operation::{
     Action, Answer, ChannelName, Found, KeyOwner, LoggedOperation, Message, Operation, OperationError, Outcome, Page,
     Query, Receipt, Text, UserName,
@@ -62,9 +64,9 @@ impl Doctor {
             primary: NodeId(1),
             replicas: BTreeMap::from([(NodeId(1), seat)]),
             witnesses: BTreeMap::new(),
-            cause: String::new(),
+            cause: Cause::new(Timestamp(0), NodeId(1), Vec::new()).into(),
         };
-        checker.view(&view).expect("the first");
+        checker.view(&view, &Timing::default()).expect("the first");
         Self { checker, end: (Index(0), Hash::default()), attempts: 0 }
     }
 

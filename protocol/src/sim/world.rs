@@ -13,7 +13,10 @@ use super::network::{Fate, Network, happens};
 use super::node::{Node, Process};
 use super::plan::{Fault, Plan, Weather};
 use super::story::{Trace, Weight};
-use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, ViewNumber, Voter, WitnessName, WriteId};
+use crate::change::{Cause, Reason};
+use crate::ids::{
+    Address, ClusterId, Incarnation, Millis, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName, WriteId,
+};
 use crate::invariant::{Checked, Rule, Violation, require};
 use crate::lock::LockOwner;
 use crate::machine::{Effect, Note, Setup};
@@ -195,7 +198,7 @@ impl World {
             primary: NodeId(1),
             replicas: replicas.collect(),
             witnesses: witnesses.collect(),
-            cause: "an earlier run".to_owned(),
+            cause: Cause::new(Timestamp(0), NodeId(1), vec![Reason::Founded]).into(),
         };
         let primary = view.replicas.keys().next_back().copied().unwrap_or(NodeId(1));
         let view = View { primary, ..view };

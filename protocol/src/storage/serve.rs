@@ -8,6 +8,7 @@
 //!
 //! Not here: what is found at start (`recover.rs`), snapshots (`snapshot.rs`), the log's slots (`slots.rs`).
 
+use crate::change::Change;
 use crate::ids::{Hash, Index, SessionId, WriteId};
 use crate::log::{Entry, LogRecord, seal};
 use crate::machine::Limits;
@@ -58,6 +59,14 @@ impl<K: Kv> Storage<K> {
     /// When the engine fails.
     pub fn digest(&self) -> Result<Hash, StorageError> {
         store::digest(&self.kv)
+    }
+
+    /// The records of the last view changes, oldest first; none while a snapshot is being installed.
+    ///
+    /// # Errors
+    /// When the engine fails, or the table is damaged.
+    pub fn view_changes(&self, limit: usize) -> Result<Vec<Change>, StorageError> {
+        if self.installing { Ok(Vec::new()) } else { store::view_changes(&self.kv, limit) }
     }
 
     /// The last applied entry, and the chain there.

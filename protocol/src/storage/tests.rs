@@ -1,5 +1,6 @@
 //! The storage on a disk that forgets: what a crash may take, and what it must not.
 
+use crate::change::Cause;
 use crate::ids::{
     Address, Attempt, Ballot, ClusterId, Hash, Incarnation, Index, NodeId, SessionId, Timestamp, ViewNumber, Voter,
     WriteId,
@@ -97,7 +98,7 @@ fn vote(number: u64, promised: Option<u64>) -> VoteRecord {
         primary: NodeId(1),
         replicas: [(NodeId(1), seat)].into(),
         witnesses: [].into(),
-        cause: "test".into(),
+        cause: Cause::new(Timestamp(0), NodeId(1), Vec::new()).into(),
     };
     VoteRecord { view, promised: promised.map(|round| Ballot { round, node: NodeId(1) }), accepted: None }
 }

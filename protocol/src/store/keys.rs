@@ -10,11 +10,12 @@
 //! | `m` channel, id | the message, without stars |
 //! | `s` channel, id | who starred it; only while somebody does |
 //! | `u` channel, user, id | nothing: this user starred it |
+//! | `v` view | why and how it came about: [`crate::change::Change`] |
 //! | `x` instant, user, key | nothing: the idempotency keys by age |
 //!
 //! Not here: what the values hold (`store.rs`).
 
-use crate::ids::Timestamp;
+use crate::ids::{Timestamp, ViewNumber};
 use crate::operation::{ChannelName, IdempotencyKey, KeyOwner, Page, UserName};
 use crate::storage::kv::KeyRange;
 
@@ -108,6 +109,15 @@ pub(super) fn age(at: Timestamp, owner: &KeyOwner) -> Vec<u8> {
 
 fn compose_names(owner: &KeyOwner) -> Vec<u8> {
     idempotency(owner).split_off(1)
+}
+
+pub(super) fn view(number: ViewNumber) -> Vec<u8> {
+    [&b"v"[..], &number.0.to_be_bytes()].concat()
+}
+
+/// The records of all views, in order.
+pub(super) fn views() -> KeyRange {
+    KeyRange { from: b"v".to_vec(), to: Some(b"w".to_vec()) }
 }
 
 /// Where the idempotency keys of this instant, and younger ones, begin.

@@ -15,6 +15,7 @@
 //! Any answer of the storage counts only when it is to the last question: it answers in order.
 
 use super::{SCRATCH_HASH, bytes_of, chunk_checksum};
+use crate::change::Reason;
 use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, ViewNumber};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
@@ -164,6 +165,13 @@ impl Session {
     /// Whether the store is locked for it, in this view.
     fn holds(&self, view: Option<ViewNumber>) -> bool {
         matches!(self.lock, Lock::Held { view: locked, .. } if Some(locked) == view)
+    }
+
+    fn locked_at(&self) -> Option<Millis> {
+        match self.lock {
+            Lock::Held { since, .. } => Some(since),
+            Lock::Free { .. } | Lock::Waiting { .. } => None,
+        }
     }
 
     /// Asks the storage; an answer to an earlier question does not count any more.
@@ -345,9 +353,9 @@ impl Giver {
         let Some(session) = self.session.as_mut().filter(|session| serving && session.id == id) else { return effects };
         let Phase::Fencing(start) = session.phase else { return effects };
         if accepted {
-            let reason = format!("{} waits to join, and the next view is half decided", session.peer.voter);
+            let reasons = vec![Reason::Unfinished { voter: self.setup.me.voter.clone() }];
             self.end("the next view is half decided", Some(SyncRefusal::NotPrimary), &mut effects);
-            effects.tell(Note::SetOffline { view, voters: Vec::new(), reason });
+            effects.tell(Note::SetOffline { view, reasons });
             return effects;
         }
         session.phase = Phase::Open(start);
@@ -543,9 +551,10 @@ impl Giver {
         };
         let nudge_at = now.elapsed.plus(self.setup.timing.sync_timeout_ms);
         let (owner, peer) = (session.owner(), session.peer.clone());
+        let locked_at = session.locked_at().unwrap_or(now.elapsed);
         assert!(self.adding.is_none(), "one AddReplica at a time");
         self.adding = Some(Adding { view, peer: peer.clone(), owner, nudge_at });
-        effects.tell(Note::AddReplica { view, peer });
+        effects.tell(Note::AddReplica { view, peer, locked_at });
     }
 
     pub(super) fn on_add_failed(&mut self, now: Now, view: ViewNumber, peer: &Peer) -> Effects {
@@ -706,9 +715,9 @@ impl Giver {
         }
         if let Some(adding) = self.adding.as_mut().filter(|adding| adding.nudge_at <= now.elapsed) {
             adding.nudge_at = now.elapsed.plus(self.setup.timing.sync_timeout_ms);
-            let reason = format!("writes wait for the end of the join of {}", adding.peer.voter);
-            effects.announce(reason.clone());
-            effects.tell(Note::SetOffline { view: adding.view, voters: Vec::new(), reason });
+            effects.announce(format!("writes wait for the end of the join of {}", adding.peer.voter));
+            let reasons = vec![Reason::Unfinished { voter: self.setup.me.voter.clone() }];
+            effects.tell(Note::SetOffline { view: adding.view, reasons });
         }
         effects
     }

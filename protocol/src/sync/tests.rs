@@ -1,6 +1,7 @@
 //! Joins, told as stories: each side alone, then both over a network that loses, repeats and overtakes.
 
 use super::*;
+use crate::change::{Cause, Reason};
 use crate::ids::{ClusterId, Incarnation, NodeId, Voter, WitnessName};
 use crate::lock::{Mode, Resource};
 use crate::log::Batch;
@@ -39,7 +40,7 @@ fn view_of(number: u64, primary: u32, replicas: &[Peer]) -> Arc<View> {
         primary: NodeId(primary),
         replicas: replicas.iter().filter_map(|peer| Some((peer.voter.node()?, seat(peer)))).collect(),
         witnesses: BTreeMap::new(),
-        cause: String::new(),
+        cause: Cause::new(Timestamp(0), NodeId(1), Vec::new()).into(),
     })
 }
 
@@ -137,8 +138,10 @@ fn note(note: &Note) -> String {
         }
         Note::Release { .. } => "release".to_owned(),
         Note::Fence { view, .. } => format!("fence {view}"),
-        Note::AddReplica { view, peer } => format!("add {} in {view}", peer.voter),
-        Note::SetOffline { view, voters, .. } if voters.is_empty() => format!("end view {view}"),
+        Note::AddReplica { view, peer, .. } => format!("add {} in {view}", peer.voter),
+        Note::SetOffline { view, reasons } if matches!(reasons[..], [Reason::Unfinished { .. }]) => {
+            format!("end view {view}")
+        }
         Note::SyncBegan { from } => format!("began {}", place(*from)),
         Note::Synced { index, last_timestamp, .. } => format!("synced {index} {}", last_timestamp.0),
         Note::Pace { delay_ms } => format!("pace {delay_ms}"),

@@ -234,7 +234,7 @@ impl World {
             Note::Fence { view, session } => {
                 self.coming.push((soon, Coming::Input(node, Input::Fenced { view, session, accepted: false })));
             }
-            Note::AddReplica { view, peer } => {
+            Note::AddReplica { view, peer, .. } => {
                 assert!(self.nodes[GIVER].lock.is_some(), "R-22: the store is locked");
                 let is_decided = self.is_calm || self.rng.u32(..3) > 0;
                 self.coming.push((self.now + 100, Coming::Added(view, peer, is_decided)));
