@@ -22,10 +22,10 @@ work="$(mktemp -d)"
 trap 'rm -rf --one-file-system "$work"' EXIT
 # Unpacked and not configured: a shell, its tools and the C library run like that, and it takes a third of the time.
 codename="$(. /etc/os-release && echo "$VERSION_CODENAME")"
-if ! debootstrap --foreign --variant=minbase "$codename" "$work/root" "$mirror" >"$work/log" 2>&1; then
+if ! debootstrap --foreign --variant=minbase "$codename" "$work/debian" "$mirror" >"$work/log" 2>&1; then
   cat "$work/log" >&2
   exit 1
 fi
-rm -rf "$work"/root/{debootstrap,dev,proc,sys} "$work"/root/var/cache/apt "$work"/root/usr/share/{doc,man,locale}
-tar --create --numeric-owner --directory "$work/root" . | docker import - "$name" >/dev/null
+rm -rf "$work"/debian/{debootstrap,dev,proc,sys} "$work"/debian/var/cache/apt "$work"/debian/usr/share/{doc,man,locale}
+tar --create --numeric-owner --directory "$work/debian" . | docker import - "$name" >/dev/null
 echo "base image $name: no registry gave it, so it is a minimal Debian $codename, made in $SECONDS s"

@@ -85,6 +85,7 @@ impl Client {
 
     /// Has a connection ready: the kept one, unless the other end has closed it meanwhile, or a new one. It fails only when
     /// none can be made, and nothing was sent then.
+    #[allow(dead_code, reason = "tests/docker.rs compiles this file too, and is the one that needs it")]
     pub fn reach(&mut self, patience: Duration) -> Result<()> {
         let is_kept = self.open.as_ref().is_some_and(|stream| is_open(stream.get_ref()));
         if !is_kept {
