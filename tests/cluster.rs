@@ -21,6 +21,7 @@ mod cluster {
     mod bars;
     mod calls;
     mod crashes;
+    mod demo;
     mod disks;
     mod joins;
     mod partitions;

@@ -27,15 +27,17 @@ use std::sync::Arc;
 const ANSWER_ROUNDS_MAX: u64 = 3;
 /// What sets this machine's randomness apart from that of the others, which begin with the same seed.
 const SEED_SALT: u64 = 0x6269_7274_6800;
+/// The same for the number of its first question.
+const ROUND_SALT: u64 = 0x0050_4c1d;
 
 /// What it hears.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// Somebody asks who this is.
-    Hello { from: Peer, seeds: Vec<Address> },
+    Hello { from: Peer, round: u64, seeds: Vec<Address> },
     /// A seed answers.
-    HelloAnswer { from: Peer, seeds: Vec<Address>, view: Option<View> },
+    HelloAnswer { from: Peer, round: u64, seeds: Vec<Address>, view: Option<View> },
     /// A view is in force.
     ViewChanged(Arc<View>),
 }
@@ -46,6 +48,7 @@ struct SeedAnswer {
     voter: Voter,
     seeds: BTreeSet<Address>,
     knows_view: bool,
+    round: u64,
     at: Millis,
 }
 
@@ -66,6 +69,9 @@ pub struct Birth {
     /// It decided view 1, which is on its way to the disk.
     founded: bool,
     answers: BTreeMap<Address, SeedAnswer>,
+    /// The first round of questions of this process, and the last. An answer to any other was for another life of this node's
+    /// address, when the seed may well have known nothing.
+    rounds: (u64, u64),
     ask_at: Millis,
     waiting_for: String,
 }
@@ -74,9 +80,11 @@ impl Birth {
     /// A machine that has heard nothing yet; its first `tick` begins.
     #[must_use]
     pub fn new(setup: &Setup, recovered: &Recovered) -> Self {
+        let round = u64::from(fastrand::Rng::with_seed(setup.seed ^ ROUND_SALT).u32(..)) << 32;
         Self {
             setup: setup.clone(),
             seeds: setup.seeds.iter().cloned().collect(),
+            rounds: (round, round),
             view: recovered.vote.as_ref().map(|vote| Arc::new(vote.view.clone())),
             founded: false,
             answers: BTreeMap::new(),
@@ -101,19 +109,25 @@ impl Birth {
     }
 
     /// Everyone answers, a node without a view too: that it has none is what the founder needs to hear.
-    fn on_hello(&self, from: &Peer) -> Effects {
+    fn on_hello(&self, from: &Peer, round: u64) -> Effects {
         let mut effects = Effects::none();
         let view = self.view.as_ref().map(|view| View::clone(view));
-        effects.send(&from.address, PeerMessage::HelloAnswer { seeds: self.seeds.iter().cloned().collect(), view });
+        let seeds = self.seeds.iter().cloned().collect();
+        effects.send(&from.address, PeerMessage::HelloAnswer { round, seeds, view });
         effects
     }
 
     /// The view in it goes to the replica machine by another way; here it only forbids to found.
-    fn on_answer(&mut self, now: Now, from: Peer, seeds: Vec<Address>, knows_view: bool) -> Effects {
+    fn on_answer(&mut self, now: Now, from: Peer, round: u64, seeds: Vec<Address>, knows_view: bool) -> Effects {
         if !self.is_asking() || from.address == self.setup.me.address || !self.seeds.contains(&from.address) {
             return Effects::none();
         }
-        let answer = SeedAnswer { voter: from.voter, seeds: seeds.into_iter().collect(), knows_view, at: now.elapsed };
+        let first = self.answers.get(&from.address).map_or(self.rounds.0, |answer| answer.round);
+        if round < first || round > self.rounds.1 {
+            return Effects::none();
+        }
+        let seeds = seeds.into_iter().collect();
+        let answer = SeedAnswer { voter: from.voter, seeds, knows_view, round, at: now.elapsed };
         self.answers.insert(from.address, answer);
         self.judge(now)
     }
@@ -224,9 +238,11 @@ impl Birth {
         let interval = self.setup.timing.seek_interval_ms;
         self.ask_at = now.elapsed.plus(interval);
         self.answers.retain(|_, answer| now.elapsed.since(answer.at) <= interval * ANSWER_ROUNDS_MAX);
+        self.rounds.1 += 1;
         let mut effects = Effects::none();
         for seed in self.other_seeds() {
-            effects.send(seed, PeerMessage::Hello { seeds: self.seeds.iter().cloned().collect() });
+            let seeds = self.seeds.iter().cloned().collect();
+            effects.send(seed, PeerMessage::Hello { round: self.rounds.1, seeds });
         }
         effects.append(self.judge(now));
         effects
@@ -242,8 +258,8 @@ impl Machine for Birth {
 
     fn step(&mut self, now: Now, input: Input) -> Effects {
         match input {
-            Input::Hello { from, seeds: _ } => self.on_hello(&from),
-            Input::HelloAnswer { from, seeds, view } => self.on_answer(now, from, seeds, view.is_some()),
+            Input::Hello { from, round, seeds: _ } => self.on_hello(&from, round),
+            Input::HelloAnswer { from, round, seeds, view } => self.on_answer(now, from, round, seeds, view.is_some()),
             Input::ViewChanged(view) => {
                 if self.view.as_ref().is_none_or(|known| known.number < view.number) {
                     self.view = Some(view);
@@ -322,10 +338,10 @@ mod tests {
         effects
             .into_iter()
             .map(|effect| match effect {
-                Effect::Send { to, message: PeerMessage::Hello { seeds } } => {
+                Effect::Send { to, message: PeerMessage::Hello { seeds, .. } } => {
                     format!("hello {to} {}", list(seeds.iter()))
                 }
-                Effect::Send { to, message: PeerMessage::HelloAnswer { seeds, view } } => {
+                Effect::Send { to, message: PeerMessage::HelloAnswer { seeds, view, .. } } => {
                     format!("answer {to} {} {:?}", list(seeds.iter()), view.map(|view| view.number.0))
                 }
                 Effect::Tell(Note::Learnt { view }) => {
@@ -339,7 +355,8 @@ mod tests {
     }
 
     fn answers(birth: &mut Birth, ms: u64, from: Peer, places: &[u32], view: Option<View>) -> Vec<String> {
-        lines(birth.step(at(ms), Input::HelloAnswer { from, seeds: seeds(places), view }))
+        let round = birth.rounds.1;
+        lines(birth.step(at(ms), Input::HelloAnswer { from, round, seeds: seeds(places), view }))
     }
 
     fn waits_for(birth: &Birth) -> String {
@@ -370,7 +387,7 @@ mod tests {
         assert_eq!(told[1..], ["learnt 1 3 [3] 0 founded"]);
         assert_eq!((birth.deadline(), waits_for(&birth).as_str()), (None, ""));
         assert_eq!(answers(&mut birth, 7, node(2, 2), &ALL, None), NONE, "once");
-        let hello = Input::Hello { from: node(1, 1), seeds: seeds(&ALL) };
+        let hello = Input::Hello { from: node(1, 1), round: 1, seeds: seeds(&ALL) };
         assert_eq!(lines(birth.step(at(8), hello.clone())), ["answer n1 n1, n2, n3 None"], "not durable yet");
         assert_eq!(lines(birth.step(at(9), Input::ViewChanged(Arc::new(view(1))))), NONE);
         assert_eq!(lines(birth.step(at(9), hello)), ["answer n1 n1, n2, n3 Some(1)"]);
@@ -470,12 +487,25 @@ mod tests {
         answers(&mut birth, 1, node(1, 1), &ALL, None);
         assert!(!founds(&answers(&mut birth, 1, node(2, 2), &ALL, None)));
         assert_eq!(waits_for(&birth), "a view from any of n1, n2");
-        let hello = Input::Hello { from: node(1, 1), seeds: seeds(&ALL) };
+        let hello = Input::Hello { from: node(1, 1), round: 1, seeds: seeds(&ALL) };
         assert_eq!(lines(birth.step(at(2), hello)), ["answer n1 n1, n2 None"]);
         let mut lost = self::birth(&node(3, 3), &[2, 3]);
         drop(lost.tick(at(0)));
         let told = answers(&mut lost, 1, Peer { address: Address::new("n2"), ..witness() }, &[2, 3], None);
         assert_eq!(told, ["no cluster yet: the seed n2 is witness gateway-1, and seeds must be data nodes"]);
+    }
+
+    #[test]
+    fn section_9_an_answer_to_an_earlier_life_of_this_node_does_not_count() {
+        let mut lost = birth_with(&node(2, 2), &[1, 2], None, 1);
+        drop(lost.tick(at(0)));
+        let mut birth = birth_with(&node(2, 2), &[1, 2], None, 2);
+        drop(birth.tick(at(0)));
+        let late = |round| Input::HelloAnswer { from: node(1, 1), round, seeds: seeds(&[1, 2]), view: None };
+        assert!(!founds(&lines(birth.step(at(1), late(lost.rounds.1)))), "it was empty before the disk was lost");
+        assert!(!founds(&lines(birth.step(at(1), late(birth.rounds.1 + 1)))));
+        let round = birth.rounds.1;
+        assert!(founds(&lines(birth.step(at(2), late(round)))));
     }
 
     #[test]
@@ -491,7 +521,7 @@ mod tests {
     fn section_9_a_restarted_node_with_a_view_asks_nobody_and_tells_the_latest() {
         let mut birth = birth_with(&node(1, 1), &[1, 2], Some(view(4)), 1);
         assert_eq!((birth.deadline(), lines(birth.tick(at(0)))), (None, Vec::new()));
-        let hello = Input::Hello { from: witness(), seeds: Vec::new() };
+        let hello = Input::Hello { from: witness(), round: 1, seeds: Vec::new() };
         assert_eq!(lines(birth.step(at(0), hello.clone())), ["answer w n1, n2 Some(4)"]);
         drop(birth.step(at(1), Input::ViewChanged(Arc::new(view(6)))));
         drop(birth.step(at(1), Input::ViewChanged(Arc::new(view(5)))));

@@ -394,6 +394,8 @@ pub struct Limits {
     pub idempotency_retention_us: u64,
     /// How many applied entries the log keeps (section 4).
     pub log_retain_entries: u64,
+    /// How many bytes of log records are kept, but for the newest (section 4).
+    pub log_retain_bytes: u64,
     /// The size of a snapshot's chunk, and of a round of entries, unless one pair or entry alone is larger. Bytes.
     pub chunk_bytes: usize,
     /// Rounds of entries before the primary paces its batches.
@@ -410,6 +412,7 @@ impl Default for Limits {
             replicas_min: 1,
             idempotency_retention_us: 24 * 3_600 * 1_000_000,
             log_retain_entries: 100_000,
+            log_retain_bytes: 256 << 20,
             chunk_bytes: 1 << 20,
             sync_rounds_max: 20,
         }

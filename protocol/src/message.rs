@@ -333,11 +333,15 @@ pub enum PeerMessage {
     },
     /// Section 9: who are you, and do you know a view?
     Hello {
+        /// Of this question: no other life of the sender's address asked under it.
+        round: u64,
         /// The sender's seeds, sorted.
         seeds: Vec<Address>,
     },
     /// Section 9, the answer.
     HelloAnswer {
+        /// That of the question.
+        round: u64,
         /// The answering node's seeds, sorted.
         seeds: Vec<Address>,
         /// The last decided view that it knows.

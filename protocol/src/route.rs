@@ -228,10 +228,10 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
         }
         P::EndSync { session, index, hash } => Sync(sync::Input::EndSync { from, session, index, hash }),
         P::ListMe { view } => Heartbeat(heartbeat::Input::ListMe { from, view }),
-        P::Hello { seeds } => Birth(birth::Input::Hello { from, seeds }),
-        P::HelloAnswer { seeds, view } => {
+        P::Hello { round, seeds } => Birth(birth::Input::Hello { from, round, seeds }),
+        P::HelloAnswer { round, seeds, view } => {
             to.extend(view.clone().map(learnt));
-            Birth(birth::Input::HelloAnswer { from, seeds, view })
+            Birth(birth::Input::HelloAnswer { from, round, seeds, view })
         }
     };
     to.push(delivery);

@@ -214,6 +214,8 @@ pub struct IdempotencySettings {
 pub struct LogSettings {
     /// How many applied entries are kept.
     pub retain_entries: u64,
+    /// How many bytes of them.
+    pub retain_bytes: u64,
 }
 
 /// The `[channels]` table.
@@ -345,6 +347,7 @@ impl Settings {
             replicas_min: self.replication.min_replicas,
             idempotency_retention_us: self.idempotency.retention_hours * 3_600 * 1_000_000,
             log_retain_entries: self.log.retain_entries,
+            log_retain_bytes: self.log.retain_bytes,
             chunk_bytes: self.sync.chunk_bytes,
             sync_rounds_max: self.sync.rounds_max,
         }

@@ -8,7 +8,11 @@ use super::harness::{Cluster, DEMO, Plan};
 use super::http::{Client, Request};
 use super::load::Load;
 use nix::sys::signal::Signal;
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 10;
@@ -70,23 +74,72 @@ fn fill(gateways: &[SocketAddr], channel: &str, messages: usize, bytes: usize) {
     });
 }
 
+/// The longest time that one reader of a channel waits for its newest messages, until `stop` is set.
+fn longest_read(address: SocketAddr, channel: &str, stop: &AtomicBool) -> Duration {
+    let path = format!("/v1/channels/{channel}/messages?limit=10");
+    let (mut client, mut longest) = (Client::new(address), Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        let reply = client.get(&path).expect("an answer");
+        assert_eq!(reply.status, 200, "{}", reply.json);
+        longest = longest.max(begin.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    longest
+}
+
+/// The join of a fourth node under 8 writers and 2 readers, and the same time without a join before it.
 #[test]
 #[ignore = "measures; run by name"]
 fn bar_join_with_one_gibibyte() {
     let mut cluster = Cluster::ready(DEMO);
     fill(&cluster.client_ports, "large", (1 << 30) / 32_768, 32_768);
-    let load = Load::start(&cluster.client_ports, "bars", 4);
-    load.wait_for_more(100);
+    under_load("30 s without a join", &mut cluster, |_| std::thread::sleep(Duration::from_secs(30)));
+    under_load("join of 1 GiB", &mut cluster, |cluster| {
+        cluster.add_node(4);
+        cluster.wait_for_members();
+    });
+    let (_, primary) = cluster.primary();
+    let lines = cluster.node(primary).lines();
+    println!("{}", lines.lines().rev().find(|line| line.contains("node 4 has joined")).expect("it says so"));
+}
+
+/// Prints how long writers, readers and the bare disk waited at most meanwhile: no store that flushes waits less than that.
+fn under_load(what: &str, cluster: &mut Cluster, act: impl FnOnce(&mut Cluster)) {
+    let load = Load::start(&cluster.client_ports, "bars", 8);
+    load.wait_for_more(400);
+    let (stop, ports, file) = (AtomicBool::new(false), cluster.client_ports.clone(), cluster.path("bare"));
     let begin = Instant::now();
-    cluster.add_node(4);
-    let limit = Duration::from_secs(1_800);
-    let has_joined = |status: serde_json::Value| status["view"]["replicas"].as_array().map(Vec::len) == Some(4);
-    while !matches!(cluster.status().map(has_joined), Some(true)) {
-        assert!(begin.elapsed() < limit, "no join in {limit:?}");
-        std::thread::sleep(Duration::from_millis(100));
+    let (reads, flushes) = std::thread::scope(|scope| {
+        let stop = &stop;
+        let readers: Vec<_> = ports.iter().map(|port| scope.spawn(move || longest_read(*port, "bars", stop))).collect();
+        let flusher = scope.spawn(move || longest_flush(&file, stop));
+        act(cluster);
+        stop.store(true, Ordering::Relaxed);
+        let reads = readers.into_iter().map(|reader| reader.join().expect("reads")).max();
+        (reads.unwrap_or_default(), flusher.join().expect("flushes"))
+    });
+    let (took, writes) = (begin.elapsed(), load.finish().longest_stall);
+    println!("{what}, {took:.2?}; the longest wait of 8 writers {writes:.2?}, of 2 readers {reads:.2?},");
+    println!("    and of one thread that writes and flushes 2 kB to the same disk {flushes:.2?}");
+}
+
+/// The longest time that the bare disk takes to write and flush a little, into a file that has its place already.
+fn longest_flush(path: &Path, stop: &AtomicBool) -> Duration {
+    const WINDOW: u64 = 1 << 24;
+    let file = File::create(path).expect("a file");
+    file.write_all_at(&vec![1; 1 << 24], 0).expect("written");
+    file.sync_all().expect("flushed");
+    let (mut longest, mut place) = (Duration::ZERO, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        file.write_all_at(&[2; 2_000], place).expect("written");
+        file.sync_data().expect("flushed");
+        longest = longest.max(begin.elapsed());
+        place = (place + 2_000) % (WINDOW - 2_000);
+        std::thread::sleep(Duration::from_millis(5));
     }
-    let joined = begin.elapsed();
-    println!("join of 1 GiB under load: {joined:.2?}, longest stall of a writer {:.2?}", load.finish().longest_stall);
+    longest
 }
 
 #[test]

@@ -318,6 +318,7 @@ fn limits(rng: &mut Rng, faults_end_us: u64) -> Limits {
         queue_ops_max: pick(rng, &[3, 10_000, 10_000]),
         idempotency_retention_us: retention,
         log_retain_entries: pick(rng, &[2, 10, 100_000]),
+        log_retain_bytes: pick(rng, &[1_000, 1 << 20, 256 << 20]),
         chunk_bytes: pick(rng, &[64, 400, 1 << 20]),
         sync_rounds_max: pick(rng, &[1, 4, 20]),
         ..Limits::default()

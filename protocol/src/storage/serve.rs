@@ -14,7 +14,7 @@ use crate::machine::Limits;
 use crate::operation::Outcome;
 use crate::storage::kv::{Kv, Table, WriteBatch};
 use crate::storage::recover::VOTE;
-use crate::storage::slots::{self, Slots};
+use crate::storage::slots::{self, Retention, Slots};
 use crate::storage::{StorageError, StorageEvent, StorageRequest, VoteRecord, Writer};
 use crate::store::{self, ExpiryHint, State};
 use std::sync::Arc;
@@ -192,16 +192,18 @@ impl<K: Kv> Storage<K> {
         }
         let applied = store::apply(&self.kv, &self.state, entry, &mut self.expiry)?;
         batch.writes.extend(applied.changes.writes);
-        self.slots.retire(&mut batch, self.retired_up_to(entry.index));
+        let kept = self.retention(entry.index);
+        self.slots.retire(&mut batch, kept);
         self.kv.write(batch)?;
         self.state = applied.state;
         Ok(applied.outcomes)
     }
 
-    /// The newest entry that the log need not keep (section 4).
-    fn retired_up_to(&self, applied: Index) -> Index {
-        let unneeded = Index(applied.0.saturating_sub(self.limits.log_retain_entries));
-        self.pinned.map_or(unneeded, |(_, index)| unneeded.min(index))
+    /// What the log keeps (section 4): of a pinned snapshot, all that follows it.
+    fn retention(&self, applied: Index) -> Retention {
+        let unneeded = self.pinned.map_or(applied, |(_, index)| applied.min(index.next()));
+        let entries = self.limits.log_retain_entries.saturating_sub(applied.0 - unneeded.0);
+        Retention { unneeded, entries, bytes: self.limits.log_retain_bytes }
     }
 
     fn read_log(&self, session: SessionId, after: Index, bytes_max: usize) -> Result<StorageEvent, StorageError> {

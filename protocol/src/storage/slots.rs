@@ -1,8 +1,8 @@
 //! The log as a table: one sealed record an index, without gaps, from the oldest that is kept to the end.
 //!
 //! - Whatever puts a record drops all behind it in the same batch: a left-over tail never lies behind a new record.
-//! - Applied entries beyond `log_retain_entries` are dropped, a few with each that is applied, but none that a pinned
-//!   snapshot's taker will ask for.
+//! - Applied entries beyond `log_retain_entries` or `log_retain_bytes` are dropped, a few with each that is applied, but none
+//!   that a pinned snapshot's taker will ask for, nor the newest.
 //!
 //! Not here: which record may replace which (`replica.rs`).
 
@@ -10,18 +10,38 @@ use crate::ids::{Attempt, Hash, Index, ViewNumber};
 use crate::log::{Entry, LogRecord, seal, unseal};
 use crate::storage::StorageError;
 use crate::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How many old records go with each entry that is applied: more than one, so that a log that was kept for a joining node
-/// shrinks again; few, so that no write waits for it.
+/// shrinks again; few, so that no write waits for it. Of records that are smaller than that entry, as many as make up its
+/// size twice.
 const RETIRED_PER_ENTRY_MAX: u64 = 8;
 
 /// Which slots are filled: from `first` to `end`, both included; empty when `end` is right before `first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slots {
     first: Index,
     end: Index,
+    /// The size of each record, the oldest first, and all of them together. Bytes.
+    sizes: VecDeque<u32>,
+    bytes: u64,
+}
+
+/// How much of the log is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retention {
+    /// Nothing behind this one goes: it is applied, and nobody asks for what is before it.
+    pub unneeded: Index,
+    /// The most records that are kept of those.
+    pub entries: u64,
+    /// The most bytes of records.
+    pub bytes: u64,
+}
+
+fn size_of(record: &[u8]) -> u32 {
+    u32::try_from(record.len()).unwrap_or(u32::MAX)
 }
 
 fn key(index: Index) -> Vec<u8> {
@@ -60,23 +80,29 @@ fn scan<K: Kv>(
 impl Slots {
     /// An empty log, whose next record follows `applied`.
     pub(super) fn after(applied: Index) -> Self {
-        Self { first: applied.next(), end: applied }
+        Self { first: applied.next(), end: applied, sizes: VecDeque::new(), bytes: 0 }
     }
 
-    /// What is in the table; when that is nothing, the next record follows `applied`.
+    /// What is in the table; when that is nothing, the next record follows `applied`. Reads all of it.
     pub(super) fn find<K: Kv>(kv: &K, applied: Index) -> Result<Self, StorageError> {
-        let edge = |direction| {
-            let mut edge = None;
-            kv.scan(Table::Log, &KeyRange::all(), direction, &mut |key, _| {
-                edge = Some(index_of(key)?);
-                Ok(ControlFlow::Break(()))
-            })?;
-            Ok(edge)
-        };
-        Ok(match (edge(Direction::Forward)?, edge(Direction::Reverse)?) {
-            (Some(first), Some(end)) => Self { first, end },
-            (None, _) | (_, None) => Self::after(applied),
-        })
+        let mut found = Self::after(applied);
+        kv.scan(Table::Log, &KeyRange::all(), Direction::Forward, &mut |key, value| {
+            let index = index_of(key)?;
+            if found.sizes.is_empty() {
+                found.first = index;
+            } else if index != found.end.next() {
+                return Err(damaged(found.end.next(), "it is missing, and later ones are there"));
+            }
+            found.end = index;
+            found.grow(size_of(value));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    fn grow(&mut self, size: u32) {
+        self.sizes.push_back(size);
+        self.bytes += u64::from(size);
     }
 
     pub(super) fn first(&self) -> Index {
@@ -96,8 +122,10 @@ impl Slots {
     pub(super) fn put(&mut self, batch: &mut WriteBatch, record: &LogRecord) {
         let index = record.entry.index;
         assert!(self.may_hold(index), "the log has no gaps");
-        self.cut(batch, index);
-        batch.put(Table::Log, key(index), seal(record));
+        self.cut(batch, index.before());
+        let bytes = seal(record);
+        self.grow(size_of(&bytes));
+        batch.put(Table::Log, key(index), bytes);
         self.end = index;
     }
 
@@ -109,16 +137,26 @@ impl Slots {
 
     /// Drops all behind this slot.
     pub(super) fn cut(&mut self, batch: &mut WriteBatch, last: Index) {
-        (last.0.saturating_add(1)..=self.end.0).for_each(|index| batch.delete(Table::Log, key(Index(index))));
-        self.end = self.end.min(last.max(self.first.before()));
+        let last = last.max(self.first.before());
+        while self.end > last {
+            batch.delete(Table::Log, key(self.end));
+            self.end = self.end.before();
+            self.bytes -= u64::from(self.sizes.pop_back().unwrap_or_default());
+        }
     }
 
-    /// Drops a few of the records up to `last`.
-    pub(super) fn retire(&mut self, batch: &mut WriteBatch, last: Index) {
-        let last = last.0.min(self.first.0.saturating_add(RETIRED_PER_ENTRY_MAX - 1)).min(self.end.0);
-        while self.first.0 <= last {
+    /// Drops a few of the oldest records, as far as they need not be kept.
+    pub(super) fn retire(&mut self, batch: &mut WriteBatch, kept: Retention) {
+        let budget = 2 * u64::from(self.sizes.back().copied().unwrap_or_default());
+        let (mut count, mut bytes) = (0, 0);
+        while self.first < kept.unneeded && (count < RETIRED_PER_ENTRY_MAX || bytes < budget) {
+            let is_old = kept.unneeded.0 - self.first.0 >= kept.entries;
+            let Some(size) = self.sizes.front().copied().filter(|_| is_old || self.bytes > kept.bytes) else { return };
             batch.delete(Table::Log, key(self.first));
+            self.sizes.pop_front();
             self.first = self.first.next();
+            self.bytes -= u64::from(size);
+            (count, bytes) = (count + 1, bytes + u64::from(size));
         }
     }
 

@@ -428,6 +428,38 @@ fn section_4_old_entries_go_but_not_what_a_pinned_session_needs() {
     assert_eq!(storage.log_span(), (Index(53), Index(60)));
 }
 
+#[test]
+fn section_4_the_log_is_bounded_in_bytes_too() {
+    const BYTES: usize = 4_000;
+    let kept = |storage: &Storage<SimDisk>| {
+        let (first, end) = storage.log_span();
+        let size = |n| storage.log_record(Index(n)).expect("reads").map_or(0, |record| crate::log::seal(&record).len());
+        (first, end, (first.0..=end.0).map(size).sum::<usize>())
+    };
+    let mut history = posts(100);
+    let limits = Limits { log_retain_bytes: BYTES as u64, ..Limits::default() };
+    let disk = SimDisk::new();
+    let (mut storage, _) = open_with(&disk, &limits);
+    run(&mut storage, &history.entries);
+    let (first, end, bytes) = kept(&storage);
+    assert!(first > Index(2) && end == Index(100) && bytes <= BYTES && bytes > BYTES / 2, "{first} {bytes}");
+    for n in 0..3 {
+        let large = history.post(2_000 + n, &"x".repeat(3_000));
+        run(&mut storage, &[large]);
+    }
+    let (first, end, bytes) = kept(&storage);
+    assert_eq!((first, end), (Index(103), Index(103)), "small ones go by their size, not their number: {bytes}");
+    let huge = history.post(3_000, &"x".repeat(10_000));
+    run(&mut storage, &[huge]);
+    assert_eq!(kept(&storage).0, Index(104), "the newest stays");
+    let span = storage.log_span();
+    drop(storage);
+    let (mut storage, _) = open_with(&disk, &limits);
+    assert_eq!(storage.log_span(), span);
+    run(&mut storage, &[history.post(4_000, "small")]);
+    assert_eq!(kept(&storage).0, Index(105), "what was found counts as well");
+}
+
 /// Reads the pinned snapshot in chunks.
 fn chunks(storage: &mut Storage<SimDisk>, session: SessionId, bytes_max: usize) -> Vec<Vec<crate::message::Pair>> {
     let mut chunks = Vec::new();
@@ -561,7 +593,7 @@ fn section_9_what_is_damaged_is_refused_by_name() {
     let cases = [
         (damage(Table::Log, &slot(3), Some(b"rubbish".to_vec())), "log record 3"),
         (damage(Table::Log, &slot(2), Some(crate::log::seal(&record(&history.entries[0], 0)))), "log record 2"),
-        (damage(Table::Log, &slot(5), Some(crate::log::seal(&record(&history.entries[2], 0)))), "log record 5"),
+        (damage(Table::Log, &slot(5), Some(crate::log::seal(&record(&history.entries[2], 0)))), "log record 4"),
         (damage(Table::Meta, b"vote", Some(vec![1; 40])), "vote"),
         (damage(Table::Meta, b"identity", None), "identity"),
         (damage(Table::Store, b"a", Some(vec![0xff; 3])), "store key \"a\""),

@@ -8,8 +8,8 @@
 //! - `SyncOk` makes its receiver drop things, so it is sent only when no view that counts on them can come: earlier sessions
 //!   of that node are forgotten, no `AddReplica` is open, and the replica says that it has accepted no next view.
 //!
-//! What keeps it short: the lock is asked for when less than one round is left, waits no longer than `lock.timeout`, and
-//! is let go when `EndSync` does not come soon; both are tried again later. When rounds bring the joiner no nearer, batches
+//! What keeps it short: the lock is asked for when less than one round is left and the joiner made the last one durable
+//! promptly, waits no longer than `lock.timeout`, and is let go when `EndSync` does not come soon; both are tried again later. When rounds bring the joiner no nearer, batches
 //! are paced.
 //!
 //! Any answer of the storage counts only when it is to the last question: it answers in order.
@@ -31,6 +31,9 @@ const PACE_FIRST_MS: u64 = 5;
 const PACE_MAX_MS: u64 = 50;
 /// How often progress is announced at least. Milliseconds.
 const ANNOUNCE_MS: u64 = 5_000;
+/// A joiner that needs longer for a round is still busy with what it got before: the store is not locked for it yet.
+/// Milliseconds.
+const PROMPT_MS: u64 = 25;
 /// The lock is held for so many `vote_timeout`s at most until `EndSync` comes.
 const LOCK_VOTE_TIMEOUTS: u64 = 2;
 
@@ -70,7 +73,7 @@ enum Asked {
 enum Lock {
     Free { retry_at: Millis },
     Waiting { until: Millis },
-    Held { view: ViewNumber, until: Millis },
+    Held { view: ViewNumber, since: Millis, until: Millis },
 }
 
 #[derive(Debug)]
@@ -89,6 +92,10 @@ struct Session {
     lock: Lock,
     /// What the joiner has, as far as it said.
     after: Index,
+    /// When the last round went out, until the next one is asked for.
+    sent_at: Option<Millis>,
+    /// How many rounds in a row took the joiner longer than [`PROMPT_MS`].
+    slow_rounds: u32,
     /// the fewest entries that a round left over, and how many rounds since then left no fewer.
     fewest_left: Option<u64>,
     rounds_in_vain: u32,
@@ -174,6 +181,17 @@ impl Session {
     fn answered(&mut self) -> Option<Asked> {
         self.unanswered = self.unanswered.saturating_sub(1);
         if self.unanswered == 0 { self.asked.take() } else { None }
+    }
+
+    /// The joiner asks for the next round, so the last one is durable there.
+    fn measure_round(&mut self, now: Now) {
+        let Some(sent_at) = self.sent_at.take() else { return };
+        self.slow_rounds = if now.elapsed.since(sent_at) > PROMPT_MS { self.slow_rounds + 1 } else { 0 };
+    }
+
+    /// Whether the last entries will be durable there soon, or it cannot be expected to become any quicker.
+    fn is_prompt(&self, rounds_max: u32) -> bool {
+        self.slow_rounds == 0 || self.slow_rounds > rounds_max
     }
 
     fn may_lock(&self, now: Now) -> bool {
@@ -276,6 +294,8 @@ impl Giver {
             unanswered: 0,
             lock: Lock::Free { retry_at: now.elapsed },
             after: Index(0),
+            sent_at: None,
+            slow_rounds: 0,
             fewest_left: None,
             rounds_in_vain: 0,
             progress: Progress::new(now),
@@ -405,6 +425,7 @@ impl Giver {
         let bytes_max = self.setup.limits.chunk_bytes;
         let Some(session) = self.heard(now, from, id, &mut effects) else { return effects };
         session.after = after;
+        session.measure_round(now);
         let asked = Asked::Entries(after);
         // While the lock is waited for, the answer is what will be there when it is held.
         if !session.is_waiting() && session.asked.as_ref() != Some(&asked) {
@@ -439,7 +460,8 @@ impl Giver {
         let end = read.entries.last().map_or(read.after, |entry| entry.index);
         let left = read.applied.0.saturating_sub(end.0);
         let is_held = session.holds(self.serving);
-        if left == 0 && session.may_lock(now) {
+        let is_prompt = read.entries.is_empty() || session.is_prompt(self.setup.limits.sync_rounds_max);
+        if left == 0 && is_prompt && session.may_lock(now) {
             session.lock = Lock::Waiting { until: now.elapsed.plus(self.setup.timing.lock_timeout_ms) };
             let locks = vec![(Resource::Store, Mode::Shared)];
             return effects.tell(Note::Acquire { owner: session.owner(), locks });
@@ -450,6 +472,7 @@ impl Giver {
             return; // It has all there is, and asks again until the lock may be tried again.
         }
         session.progress.entries += read.entries.len() as u64;
+        session.sent_at = Some(now.elapsed);
         let last = is_held && left == 0;
         let letter = PeerMessage::Entries { session: session.id, after: read.after, entries: read.entries, last };
         effects.send(&session.peer.address, letter);
@@ -482,7 +505,7 @@ impl Giver {
         match (session, self.serving) {
             (Some(session), Some(view)) if session.is_waiting() => {
                 let until = now.elapsed.plus(self.setup.timing.vote_timeout_ms * LOCK_VOTE_TIMEOUTS);
-                session.lock = Lock::Held { view, until };
+                session.lock = Lock::Held { view, since: now.elapsed, until };
                 session.ask(Asked::Entries(session.after), self.setup.limits.chunk_bytes, &mut effects);
             }
             (Some(session), _) if session.holds(self.serving) => {} // Told twice.
@@ -552,13 +575,13 @@ impl Giver {
         }
         let Some(session) = &mut self.session else { return effects };
         let owner = session.owner();
-        let is_locked = !matches!(session.lock, Lock::Free { .. });
-        session.lock = Lock::Free { retry_at: now.elapsed };
+        let lock = std::mem::replace(&mut session.lock, Lock::Free { retry_at: now.elapsed });
+        let is_locked = !matches!(lock, Lock::Free { .. });
         if is_locked && released != Some(owner) {
             effects.tell(Note::Release { owner });
         }
         if view.lists(&session.peer) {
-            self.end_joined(now, view, &mut effects);
+            self.end_joined(now, view, lock, &mut effects);
         } else if view.seat(&session.peer.voter).is_some() {
             self.end("the view lists its id under another disk", Some(SyncRefusal::Listed), &mut effects);
         } else if !view.is_primary(&self.setup.me) {
@@ -569,11 +592,16 @@ impl Giver {
         effects
     }
 
-    fn end_joined(&mut self, now: Now, view: &View, effects: &mut Effects) {
+    fn end_joined(&mut self, now: Now, view: &View, lock: Lock, effects: &mut Effects) {
         let Some(session) = &self.session else { return };
         let took = now.elapsed.since(session.progress.began_at);
+        let locked = match lock {
+            Lock::Held { since, .. } => now.elapsed.since(since),
+            Lock::Free { .. } | Lock::Waiting { .. } => 0,
+        };
         let (node, sent) = (&session.peer.voter, session.progress.sum());
-        effects.announce(format!("{node} has joined in view {}, after {took} ms: {sent}", view.number));
+        let line = format!("{node} has joined in view {}, after {took} ms: {sent}; writes waited", view.number);
+        effects.announce(format!("{line} {locked} ms for it"));
         self.drop_session(effects);
     }
 

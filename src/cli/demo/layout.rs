@@ -14,6 +14,8 @@ const NODES_IN_CONFIG: u32 = 3;
 pub const NODES_MAX: u32 = 49;
 /// The most gateways.
 pub const GATEWAYS_MAX: u32 = 49;
+/// The most that may be added to every port.
+pub const PORT_OFFSET_MAX: u32 = 57_000;
 
 const NODE_PORT: u32 = 7_100;
 const WITNESS_PORT: u32 = 7_150;
@@ -39,6 +41,8 @@ pub struct Member {
     pub number: u32,
     /// Its settings.
     pub config: PathBuf,
+    /// What is added to each of its ports.
+    port_offset: u32,
 }
 
 impl Member {
@@ -50,9 +54,13 @@ impl Member {
         }
     }
 
+    fn port(&self, base: u32) -> u32 {
+        base + self.port_offset + self.number
+    }
+
     /// The ports that it takes, and what for.
     pub fn ports(&self) -> Vec<(&'static str, u16)> {
-        let port = |base: u32| u16::try_from(base + self.number).unwrap_or(0);
+        let port = |base: u32| u16::try_from(self.port(base)).unwrap_or(0);
         match self.kind {
             Kind::Node => vec![("peers", port(NODE_PORT))],
             Kind::Gateway => vec![("clients", port(CLIENT_PORT)), ("witness", port(WITNESS_PORT))],
@@ -61,7 +69,7 @@ impl Member {
 
     /// Where clients reach a gateway.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", CLIENT_PORT + self.number)
+        format!("http://127.0.0.1:{}", self.port(CLIENT_PORT))
     }
 }
 
@@ -76,14 +84,14 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A demo of so many processes in this directory.
-    pub fn new(dir: &Path, nodes: u32, gateways: u32) -> Self {
+    /// A demo of so many processes in this directory, with this added to every port.
+    pub fn new(dir: &Path, nodes: u32, gateways: u32, port_offset: u32) -> Self {
         let member = |kind: Kind, word: &str, number: u32| {
             let name = format!("{word}-{number}");
             let ours = Path::new("config").join(format!("{name}.toml"));
-            let as_in_readme = dir == Path::new(DIR) && nodes == NODES_IN_CONFIG && ours.exists();
+            let as_in_readme = dir == Path::new(DIR) && nodes == NODES_IN_CONFIG && port_offset == 0 && ours.exists();
             let config = if as_in_readme { ours } else { dir.join("config").join(format!("{name}.toml")) };
-            Member { name, kind, number, config }
+            Member { name, kind, number, config, port_offset }
         };
         let data_nodes = (1..=nodes).map(|n| member(Kind::Node, "node", n));
         let members = data_nodes.chain((1..=gateways).map(|n| member(Kind::Gateway, "gateway", n))).collect();
@@ -139,21 +147,22 @@ impl Layout {
     fn config_text(&self, member: &Member) -> String {
         let Member { name, number, .. } = member;
         let data = toml_text(&self.dir.join(name).join("data"));
-        let seeds: Vec<_> = (1..=self.nodes).map(|n| format!("\"127.0.0.1:{}\"", NODE_PORT + n)).collect();
+        let seed = |n| format!("\"127.0.0.1:{}\"", NODE_PORT + member.port_offset + n);
+        let seeds: Vec<_> = (1..=self.nodes).map(seed).collect();
         let cluster =
             format!("[cluster]\nseeds = [{}]\nsecret_file = {}\n", seeds.join(", "), toml_text(&self.secret()));
         match member.kind {
             Kind::Node => format!(
                 "# Data node {number} of the demo. Every other key: default.toml.\n\n\
                  [node]\nid = {number}\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n\n{cluster}",
-                NODE_PORT + number
+                member.port(NODE_PORT)
             ),
             Kind::Gateway => format!(
                 "# Gateway {number} of the demo, with a witness. Every other key: default.toml.\n\n\
                  [gateway]\nname = \"{name}\"\nlisten = \"127.0.0.1:{}\"\n\n\
                  [witness]\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n\n{cluster}",
-                CLIENT_PORT + number,
-                WITNESS_PORT + number
+                member.port(CLIENT_PORT),
+                member.port(WITNESS_PORT)
             ),
         }
     }
@@ -230,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_files_in_config_are_what_a_demo_would_write() {
-        let layout = Layout::new(Path::new(DIR), 3, 2);
+        let layout = Layout::new(Path::new(DIR), 3, 2, 0);
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
         for member in &layout.members {
             let file = std::fs::read_to_string(config.join(format!("{}.toml", member.name))).expect("in config/");
@@ -241,12 +250,12 @@ mod tests {
     #[test]
     fn another_demo_gets_files_of_its_own() {
         let dir = tempfile::tempdir().expect("a directory");
-        let layout = Layout::new(dir.path(), 5, 1);
+        let layout = Layout::new(dir.path(), 5, 1, 100);
         assert_eq!(layout.members.len(), 6);
         layout.write_configs().expect("written");
         let text = std::fs::read_to_string(dir.path().join("config/node-5.toml")).expect("there");
-        assert!(text.contains("id = 5") && text.contains("127.0.0.1:7105\"]"), "{text}");
-        assert_eq!(layout.members[5].ports(), [("clients", 8_080), ("witness", 7_151)]);
+        assert!(text.contains("id = 5") && text.contains("127.0.0.1:7205\"]"), "{text}");
+        assert_eq!(layout.members[5].ports(), [("clients", 8_180), ("witness", 7_251)]);
     }
 
     #[test]
@@ -258,7 +267,7 @@ mod tests {
         for file in ["secret", "notes"] {
             std::fs::write(dir.path().join(file), "x").expect("written");
         }
-        Layout::new(dir.path(), 1, 1).clear().expect("cleared");
+        Layout::new(dir.path(), 1, 1, 0).clear().expect("cleared");
         let mut left: Vec<_> =
             std::fs::read_dir(dir.path()).expect("read").map(|e| e.expect("entry").file_name()).collect();
         left.sort();
@@ -268,7 +277,7 @@ mod tests {
     #[test]
     fn a_pid_that_runs_something_else_is_no_survivor() {
         let dir = tempfile::tempdir().expect("a directory");
-        let layout = Layout::new(dir.path(), 1, 1);
+        let layout = Layout::new(dir.path(), 1, 1, 0);
         std::fs::create_dir_all(dir.path().join("node-1")).expect("made");
         for text in ["", "x", "-1", "1", &std::process::id().to_string()] {
             std::fs::write(layout.pid("node-1"), text).expect("written");

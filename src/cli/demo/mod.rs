@@ -15,7 +15,7 @@ use super::api::random_hex;
 use super::{Failure, block_on};
 use children::Children;
 use clap::Args;
-use layout::{GATEWAYS_MAX, Layout, Member, NODES_MAX};
+use layout::{GATEWAYS_MAX, Layout, Member, NODES_MAX, PORT_OFFSET_MAX};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +41,9 @@ pub struct Arguments {
     /// How many gateways
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(GATEWAYS_MAX)))]
     gateways: u32,
+    /// Added to every port, to run beside what has them already
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(PORT_OFFSET_MAX)))]
+    port_offset: u32,
     /// Begin with nothing: delete what an earlier demo kept in the directory
     #[arg(long)]
     fresh: bool,
@@ -48,7 +51,8 @@ pub struct Arguments {
 
 /// Runs the demo until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let layout = Layout::new(&arguments.dir, arguments.data_nodes, arguments.gateways);
+    let Arguments { dir, data_nodes, gateways, port_offset, .. } = arguments;
+    let layout = Layout::new(dir, *data_nodes, *gateways, *port_offset);
     make_dir(&layout.dir)?;
     let _lock = lock(&layout)?;
     refuse_survivors(&layout)?;

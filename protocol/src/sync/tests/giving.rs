@@ -213,6 +213,25 @@ fn r20_r21_rounds_then_the_last_one_under_the_lock() {
 }
 
 #[test]
+fn r21_the_store_is_not_locked_for_a_joiner_that_is_still_busy_with_the_last_round() {
+    let slowly = |giver: &mut Machine1, ms: u64, end: u64| {
+        giver.give(ms, end);
+        giver.log_read(ms, end, end + 1, end + 1)
+    };
+    let mut giver = open(20);
+    giver.give(0, 20);
+    assert_eq!(giver.log_read(0, 20, 40, 41), ["n1: entries 20 21..40 false"]);
+    assert_eq!(slowly(&mut giver, 100, 40), ["n1: entries 40 41..41 false"], "nothing is left, but it took 100 ms");
+    assert_eq!(slowly(&mut giver, 110, 41), ["acquire"], "prompt");
+    let mut giver = open(20);
+    giver.give(0, 20);
+    giver.log_read(0, 20, 40, 41);
+    assert_eq!(slowly(&mut giver, 100, 40), ["n1: entries 40 41..41 false"]);
+    assert_eq!(slowly(&mut giver, 200, 41), ["n1: entries 41 42..42 false"]);
+    assert_eq!(slowly(&mut giver, 300, 42), ["acquire"], "sync.rounds_max is 2: it is as slow as that");
+}
+
+#[test]
 fn r21_writes_wait_for_the_lock_no_longer_than_lock_timeout() {
     let mut giver = open(40);
     giver.give(0, 40);
