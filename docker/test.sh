@@ -20,7 +20,7 @@ esac
 docker version --format 'engine {{.Server.Version}}, client {{.Client.Version}}'
 export LOCKSTEP_IMAGE="lockstep-test:$$"
 context="$(mktemp -d)"
-trap 'rm -rf "$context"; docker rmi --force "$LOCKSTEP_IMAGE" >/dev/null 2>&1' EXIT
+trap 'rm -rf "$context"; docker rmi --force "$LOCKSTEP_IMAGE" >/dev/null 2>&1 || true' EXIT
 
 # The same packages as a run of all tests, so that nothing is built a second time after one.
 cargo test --workspace "${flags[@]}" --test docker --no-run
