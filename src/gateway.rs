@@ -3,11 +3,13 @@
 //! Not here: the command line and the settings file, which give plain values.
 
 use crate::http::call_client::CallClient;
-use crate::http::client::{self, ClientApi};
+use crate::http::client::ClientApi;
+use crate::http::client_server;
 use crate::node::{self, NodePlan, Signals};
 use lockstep_actors::gateway::{Gateway, GatewayActor, GatewayConfig, GatewayHandle};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Everything that a gateway is run with. Plain, checked values.
 #[derive(Clone, Debug)]
@@ -42,13 +44,16 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
     let on_thread = move || {
         gateway.start_here(|| GatewayActor::new(config.clone(), Box::new(CallClient::new(&secret, &name)), seed));
     };
-    let server = client::serve(listener, api(handle), on_thread).map_err(|error| format!("{listen}: {error}"))?;
+    let api = api(handle);
+    let stopping = api.stopping();
+    let server = client_server::serve(listener, api, on_thread).map_err(|error| format!("{listen}: {error}"))?;
     let serving = server.handle();
     actix_rt::spawn(server);
     log::info!("the client port is {listen}");
     let why = told.next().await;
     log::info!("{why}: stopping");
     // What is under way is answered first: a client sees no error when a gateway is replaced.
+    stopping.store(true, Ordering::Relaxed);
     serving.stop(true).await;
     if let Some(witness) = witness {
         witness.stop().await;

@@ -4,7 +4,8 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use lockstep::http::client::{ClientApi, serve};
+use lockstep::http::client::ClientApi;
+use lockstep::http::client_server::serve;
 use lockstep::settings::{Role, Settings};
 use lockstep_actors::gateway::{ClientCall, ClusterReport, GatewayHandle, NodeAnswer, NodeReport};
 use lockstep_protocol::change::{Cause, Change, Course, Decision, Fault, Reason, Sign};

@@ -9,12 +9,14 @@
 
 mod cluster {
     pub mod check;
+    pub mod four;
     pub mod gate;
     pub mod harness;
     pub mod http;
     pub mod links;
     pub mod load;
     pub mod process;
+    pub mod view;
 
     mod bars;
     mod calls;

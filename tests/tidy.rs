@@ -373,6 +373,14 @@ fn the_readme_and_ci_run_the_same_tests() {
 }
 
 #[test]
+fn the_image_is_built_with_the_rust_that_the_manifest_names() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("it names one");
+    let builder = format!("\nARG BUILDER=rust:{}-", version.trim_matches('"'));
+    assert!(read("docker/Dockerfile").contains(&builder), "docker/Dockerfile lacks the line {builder}");
+}
+
+#[test]
 fn what_the_sources_point_to_is_there() {
     let mut findings = Vec::new();
     let texts = all_sources().into_iter().map(|source| (source.path, source.text));

@@ -5,6 +5,7 @@
 mod api;
 mod channels;
 mod demo;
+mod health;
 mod history;
 mod people;
 mod post;
@@ -55,6 +56,8 @@ enum Command {
     Node(process::Arguments),
     /// Run a gateway, with a witness when its settings name a directory for one
     Gateway(process::Arguments),
+    /// Ask a process at its own port how it is: exit code 0 well, 1 not
+    Health(health::Arguments),
     /// Last resort: make one stopped data node a cluster of its own
     Recover(recover::Arguments),
     /// Run the protocol in the simulator: one seed, one run
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Node(arguments) => process::node(&arguments),
         Command::Gateway(arguments) => process::gateway(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Sim(arguments) => Ok(sim::run(&arguments)),
         Command::Post(arguments) => block_on(post::run(arguments)),

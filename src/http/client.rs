@@ -3,7 +3,7 @@
 //! A handler parses, asks the cluster, and answers. What a bad request gets is in `error.rs`; what may be written, who
 //! leads and when to try again is decided elsewhere.
 //!
-//! Not here: event streams, proof of who calls, TLS.
+//! Not here: the port (`client_server.rs`), event streams, proof of who calls, TLS.
 
 use super::change_json::ChangesJson;
 use super::client_json::{Body, ClusterJson};
@@ -11,20 +11,19 @@ use super::error::ApiError;
 use super::{client_body, client_query};
 use crate::settings::{GatewaySettings, Settings};
 use actix_web::body::MessageBody;
-use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_LENGTH};
-use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, web};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::middleware::Next;
+use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use lockstep_actors::gateway::{ClientCall, GatewayHandle};
 use lockstep_protocol::ids::{Timestamp, ViewNumber};
 use lockstep_protocol::operation::{
     Action, Answer, ChannelName, Found, Invalid, KeyOwner, Operation, OperationError, Outcome, Query, Receipt,
 };
 use serde_json::json;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a handler gives back.
 type Reply = Result<HttpResponse, ApiError>;
@@ -61,7 +60,8 @@ impl From<&GatewaySettings> for ClientLimits {
 pub struct ClientApi {
     gateway: Arc<dyn GatewayHandle>,
     create_on_post: bool,
-    limits: ClientLimits,
+    pub(super) limits: ClientLimits,
+    pub(super) stopping: Arc<AtomicBool>,
 }
 
 impl ClientApi {
@@ -69,7 +69,13 @@ impl ClientApi {
     #[must_use]
     pub fn new(gateway: Arc<dyn GatewayHandle>, settings: &Settings) -> Self {
         let limits = ClientLimits::from(&settings.gateway);
-        Self { gateway, create_on_post: settings.channels.create_on_post, limits }
+        Self { gateway, create_on_post: settings.channels.create_on_post, limits, stopping: Arc::default() }
+    }
+
+    /// Set it before the server is stopped: from then on each answer is the last of its connection, and it is not ready.
+    #[must_use]
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        self.stopping.clone()
     }
 
     /// Has a write done, and answers with what it did and its receipt.
@@ -187,7 +193,7 @@ async fn healthz() -> Reply {
 }
 
 async fn readyz(api: Api) -> Reply {
-    if api.gateway.ready().await {
+    if !api.stopping.load(Ordering::Relaxed) && api.gateway.ready().await {
         return Ok(HttpResponse::Ok().json(json!({ "status": "ready" })));
     }
     Err(nobody_leads())
@@ -242,7 +248,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
 
 /// Refuses a header or an announced body that is too large before anything else is done. The HTTP library's own limit on
 /// headers, 128 KiB, cannot be set.
-async fn within_limits(
+pub(super) async fn within_limits(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
@@ -262,34 +268,4 @@ fn over(request: &ServiceRequest, limits: &ClientLimits) -> Option<ApiError> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let too_large = announced.is_some_and(|bytes| bytes > limits.body_bytes_max as u64);
     too_large.then_some(ApiError::BodyTooLarge { bytes_max: limits.body_bytes_max })
-}
-
-/// Serves the API on this port until it is stopped; signals are the caller's. One thread serves: `on_thread` is called there
-/// first, so that the actor behind the API can run on the same one; a wake-up across threads costs more than a request.
-///
-/// # Errors
-/// When the port cannot be listened on.
-pub fn serve(
-    listener: TcpListener,
-    api: ClientApi,
-    on_thread: impl Fn() + Clone + Send + 'static,
-) -> std::io::Result<Server> {
-    let limits = api.limits;
-    let server = HttpServer::new(move || {
-        on_thread();
-        App::new()
-            .app_data(web::Data::new(api.clone()))
-            .wrap(from_fn(within_limits))
-            // A cache between would break linearizable reads.
-            .wrap(DefaultHeaders::new().add((CACHE_CONTROL, "no-store")).add(("X-Content-Type-Options", "nosniff")))
-            .configure(configure)
-    });
-    let server = server
-        .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
-        .workers(1)
-        .tcp_nodelay(true)
-        .max_connections(limits.connections_max)
-        .shutdown_timeout(5)
-        .disable_signals();
-    Ok(server.listen(listener)?.run())
 }

@@ -1,8 +1,9 @@
 //! What speaks HTTP: the client API here, the peer API beside it. Handlers hold no rule: they parse, ask and answer.
 //!
 //! Reading order: [`client`] (routes and handlers), [`client_query`] (pages and cursors), [`client_body`] (bodies and
-//! headers), [`client_json`] and [`change_json`] (what answers look like), [`error`] (the one table of errors); then [`peer`] (the peer port),
-//! [`peer_client`] and [`call_client`] (its other ends), [`peer_http`] (the connections below them).
+//! headers), [`client_json`] and [`change_json`] (what answers look like), [`error`] (the one table of errors),
+//! [`client_server`] (the port); then [`peer`] (the peer port), [`peer_client`] and [`call_client`] (its other ends),
+//! [`peer_http`] (the connections below them).
 
 pub mod call_client;
 pub mod change_json;
@@ -10,6 +11,7 @@ pub mod client;
 pub mod client_body;
 pub mod client_json;
 pub mod client_query;
+pub mod client_server;
 pub mod error;
 pub mod peer;
 pub mod peer_client;

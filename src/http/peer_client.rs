@@ -173,6 +173,7 @@ impl Bundle {
 
 async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letters: mpsc::Receiver<Envelope>) {
     let client = peer_http::client(&context.secret, &context.own_name, 1);
+    let again = peer_http::reconnecting_client(&context.secret, &context.own_name);
     let url = peer_http::url(&to, "letters");
     let patience = if lane == Lane::Bulk { BULK_PATIENCE } else { PATIENCE };
     while let Some(first) = letters.recv().await {
@@ -183,7 +184,7 @@ async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letter
         {
             bundle.push(&next);
         }
-        match post_twice(&client, &url, bundle.body(), patience).await {
+        match post_twice([&client, &again], &url, bundle.body(), patience).await {
             Ok(_) => {}
             Err(PostFailed::Refused | PostFailed::Broken) => {
                 context.hears.unreachable(&to);
@@ -197,10 +198,15 @@ async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letter
     }
 }
 
-async fn post_twice(client: &awc::Client, url: &str, body: Bytes, patience: Duration) -> Result<Bytes, PostFailed> {
+async fn post_twice(
+    [client, again]: [&awc::Client; 2],
+    url: &str,
+    body: Bytes,
+    patience: Duration,
+) -> Result<Bytes, PostFailed> {
     match peer_http::post(client, url, body.clone(), patience).await {
         // That it broke stays true when the second try is not answered either.
-        Err(PostFailed::Broken) => match peer_http::post(client, url, body, patience).await {
+        Err(PostFailed::Broken) => match peer_http::post(again, url, body, patience).await {
             Err(PostFailed::Silent) => Err(PostFailed::Broken),
             other => other,
         },

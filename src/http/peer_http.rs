@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 /// How long a connection may take to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long one may take to a peer whose last connection just broke: a live one is back at once, or refuses. One that is gone
+/// together with its address does neither, and everybody waits until that is known.
+const RECONNECT_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How long an idle connection is kept. Shorter than the server keeps it.
 const KEEP_ALIVE: Duration = Duration::from_secs(90);
 
@@ -49,9 +53,18 @@ pub enum PostFailed {
 
 /// A client for one thread, of the process that calls itself so.
 pub fn client(secret: &str, own_name: &str, connections_max: usize) -> awc::Client {
+    connecting_within(CONNECT_PATIENCE, secret, own_name, connections_max)
+}
+
+/// A client for the second try after a connection broke.
+pub fn reconnecting_client(secret: &str, own_name: &str) -> awc::Client {
+    connecting_within(RECONNECT_PATIENCE, secret, own_name, 1)
+}
+
+fn connecting_within(patience: Duration, secret: &str, own_name: &str, connections_max: usize) -> awc::Client {
     let connector = awc::Connector::new()
         .connector(without_delay())
-        .timeout(CONNECT_PATIENCE)
+        .timeout(patience)
         .conn_keep_alive(KEEP_ALIVE)
         .conn_lifetime(Duration::from_secs(24 * 3_600))
         .limit(connections_max);

@@ -1,7 +1,7 @@
 //! Processes that die, all kinds of them, alone and together, under load; and one that is only frozen.
 
-use super::calls::the_four_calls_work;
 use super::check;
+use super::four::the_four_calls_work;
 use super::gate::WIDE;
 use super::harness::{Cluster, DEMO};
 use super::http::Client;

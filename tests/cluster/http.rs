@@ -83,11 +83,23 @@ impl Client {
         self
     }
 
+    /// Has a connection ready: the kept one, unless the other end has closed it meanwhile, or a new one. It fails only when
+    /// none can be made, and nothing was sent then.
+    #[allow(dead_code, reason = "tests/docker.rs compiles this file too, and is the one that needs it")]
+    pub fn reach(&mut self, patience: Duration) -> Result<()> {
+        let is_kept = self.open.as_ref().is_some_and(|stream| is_open(stream.get_ref()));
+        if !is_kept {
+            self.open = None;
+            self.open = Some(self.connect(patience)?);
+        }
+        Ok(())
+    }
+
     /// Asks once. After an error the next request takes a new connection.
     pub fn send(&mut self, request: &Request<'_>) -> Result<Reply> {
         let mut stream = match self.open.take() {
             Some(stream) => stream,
-            None => self.connect()?,
+            None => self.connect(self.timeout)?,
         };
         stream.get_mut().write_all(request.encode(self.address).as_bytes())?;
         let reply = read_reply(&mut stream)?;
@@ -102,13 +114,19 @@ impl Client {
         self.send(&Request::new("GET", path))
     }
 
-    fn connect(&self) -> Result<BufReader<TcpStream>> {
-        let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
+    fn connect(&self, patience: Duration) -> Result<BufReader<TcpStream>> {
+        let stream = TcpStream::connect_timeout(&self.address, patience)?;
         stream.set_read_timeout(Some(self.timeout))?;
         stream.set_write_timeout(Some(self.timeout))?;
         stream.set_nodelay(true)?;
         Ok(BufReader::new(stream))
     }
+}
+
+/// Whether an idle connection is: neither its end nor anything that was not asked for has come.
+fn is_open(stream: &TcpStream) -> bool {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    stream.set_nonblocking(false).is_ok() && peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 fn malformed(what: &str) -> Error {
