@@ -47,7 +47,7 @@ pub enum Input {
     /// A ticket's or an inherited entry's locks are held.
     Granted { owner: LockOwner },
     /// What the store says of the next batch.
-    Examined { round: u64, verdicts: Vec<Verdict> },
+    Examined { round: u64, verdicts: Vec<Verdict>, keys_at: Timestamp },
     ///
     Vote { from: Peer, view: ViewNumber, attempt: Attempt, index: Index, refusal: Option<Refusal> },
     ///
@@ -104,9 +104,8 @@ pub struct Coordinator {
     /// The last entry that is committed by all, and the chain there.
     end: (Index, Hash),
     last_timestamp: Timestamp,
-    /// The highest instant when this node became primary, and when that was: keys grow old no faster than time goes by
-    /// here, so that a clock that jumps ahead drops none (S3).
-    expiry_base: (Timestamp, Millis),
+    /// The keys' clock when this node first asked for it as primary, and when that was (section 4).
+    keys_clock_base: Option<(Timestamp, Millis)>,
     queue: Queue,
     /// The batch that the storage looks at, and its round.
     examining: Option<Picked>,
@@ -143,7 +142,7 @@ impl Coordinator {
             attempt: Attempt(0),
             end: (Index(0), Hash::default()),
             last_timestamp: Timestamp(0),
-            expiry_base: (Timestamp(0), Millis(0)),
+            keys_clock_base: None,
             queue: Queue::default(),
             examining: None,
             asked: false,
@@ -271,7 +270,7 @@ impl Coordinator {
     }
 
     /// what is valid goes into the batch; the rest is answered.
-    fn on_examined(&mut self, now: Now, round: u64, verdicts: Vec<Verdict>) -> Effects {
+    fn on_examined(&mut self, now: Now, round: u64, verdicts: Vec<Verdict>, keys_at: Timestamp) -> Effects {
         let current = self.asked && round == self.round && self.is_leading();
         let Some(picked) = self.examining.take_if(|_| current) else { return Effects::none() };
         let mut effects = Effects::none();
@@ -301,8 +300,9 @@ impl Coordinator {
             effects.append(self.next(now));
             return effects;
         }
-        let expire_keys_before = self.expire_keys_before(now, own.instants.first().copied().unwrap_or_default());
-        let batch = Batch::Operations { operations: logged, expire_keys_before };
+        let keys_at = self.keys_clock(now, keys_at);
+        let expire_keys_before = Timestamp(keys_at.0.saturating_sub(self.limits.idempotency_retention_us));
+        let batch = Batch::Operations { operations: logged, keys_at, expire_keys_before };
         let entry = Entry::new(self.end.0.next(), self.end.1, batch);
         effects.append(self.send_for_votes(now, Flight::new(entry.into(), Some(own))));
         effects
@@ -315,11 +315,12 @@ impl Coordinator {
         self.last_timestamp
     }
 
-    /// Section 4: what is older than the retention, by the log's instants and by the time that went by.
-    fn expire_keys_before(&self, now: Now, at: Timestamp) -> Timestamp {
-        let (base, since) = self.expiry_base;
-        let by_elapsed = base.0.saturating_add(now.elapsed.since(since).saturating_mul(1_000));
-        Timestamp(at.0.min(by_elapsed).saturating_sub(self.limits.idempotency_retention_us))
+    /// Section 4: goes on from what the log says of it, by the time that goes by while this node leads, and by no clock on
+    /// any wall: so no key is dropped before its time, whatever clocks do (S3).
+    fn keys_clock(&mut self, now: Now, applied: Timestamp) -> Timestamp {
+        let (base, since) = *self.keys_clock_base.get_or_insert((applied, now.elapsed));
+        let elapsed_us = now.elapsed.since(since).saturating_mul(1_000);
+        Timestamp(base.0.saturating_add(elapsed_us))
     }
 
     /// Answers all who wait for an operation; one that has no outcome, though it was applied, is not called anything else.
@@ -399,7 +400,7 @@ impl Machine for Coordinator {
             Input::Submit { request, operation } => self.on_submit(now, request, operation),
             Input::Located { request, channel } => self.on_located(now, request, channel),
             Input::Granted { owner } => self.on_granted(now, owner),
-            Input::Examined { round, verdicts } => self.on_examined(now, round, verdicts),
+            Input::Examined { round, verdicts, keys_at } => self.on_examined(now, round, verdicts, keys_at),
             Input::Vote { from, view, attempt, index, refusal } => {
                 let Some(id) = self.answers(&from, view, attempt, index, Stage::Voting) else { return Effects::none() };
                 self.on_vote(now, id, refusal)

@@ -230,7 +230,7 @@ impl Contents {
 pub struct Fate {
     /// Where.
     pub index: Index,
-    /// With which instant; the key is kept as long as the log's expiry has not passed it.
+    /// When, by the keys' clock; the key is kept as long as the log's expiry has not passed it.
     pub at: Timestamp,
     /// Whether it took effect; else it was aborted.
     pub effect: bool,

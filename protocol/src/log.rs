@@ -20,13 +20,17 @@ pub enum Batch {
     Operations {
         /// Never empty.
         operations: Vec<LoggedOperation>,
-        /// Idempotency keys older than this are dropped, on every replica alike.
+        /// When their idempotency keys were given out, by the keys' clock (section 4).
+        keys_at: Timestamp,
+        /// Idempotency keys older than this, by that clock, are dropped, on every replica alike.
         expire_keys_before: Timestamp,
     },
     /// these keys took no effect and never will.
     Abort {
         /// The keys of the aborted operations, with the instants that the batch had given them.
         keys: Vec<(KeyOwner, Timestamp)>,
+        /// When they were given out, by the keys' clock.
+        keys_at: Timestamp,
     },
     /// from here on this view serves.
     View(View),
@@ -75,12 +79,21 @@ impl Entry {
         std::iter::once((Resource::Store, Mode::IntentExclusive)).chain(exclusive).collect()
     }
 
+    /// When its idempotency keys were given out, by the keys' clock; none when it holds none.
+    #[must_use]
+    pub fn keys_at(&self) -> Option<Timestamp> {
+        match &self.batch {
+            Batch::Operations { keys_at, .. } | Batch::Abort { keys_at, .. } => Some(*keys_at),
+            Batch::View(_) | Batch::Courses(_) => None,
+        }
+    }
+
     /// The latest instant that it gives out; none when it gives none.
     #[must_use]
     pub fn last_timestamp(&self) -> Option<Timestamp> {
         match &self.batch {
             Batch::Operations { operations, .. } => operations.iter().map(|operation| operation.at).max(),
-            Batch::Abort { keys } => keys.iter().map(|(_, at)| *at).max(),
+            Batch::Abort { keys, .. } => keys.iter().map(|(_, at)| *at).max(),
             Batch::View(_) | Batch::Courses(_) => None,
         }
     }
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn section_4_a_record_survives_the_disk_and_a_flipped_bit_does_not() {
-        let entry = Entry::new(Index(7), Hash([9; 32]), Batch::Abort { keys: Vec::new() });
+        let entry = Entry::new(Index(7), Hash([9; 32]), Batch::Abort { keys: Vec::new(), keys_at: Timestamp(0) });
         let record =
             LogRecord { entry: entry.into(), view: ViewNumber(3), attempt: Attempt(2), commit_index: Index(6) };
         let bytes = seal(&record);
@@ -175,11 +188,11 @@ mod tests {
 
     #[test]
     fn section_4_the_chain_covers_index_history_and_batch() {
-        let entry = Entry::new(Index(1), Hash::default(), Batch::Abort { keys: Vec::new() });
+        let entry = Entry::new(Index(1), Hash::default(), Batch::Abort { keys: Vec::new(), keys_at: Timestamp(0) });
         assert!(entry.is_intact());
         assert!(!Entry { index: Index(2), ..entry.clone() }.is_intact());
         assert!(!Entry { prev_hash: Hash([1; 32]), ..entry.clone() }.is_intact());
         let key = (KeyOwner::new("ada", "k").expect("valid"), Timestamp(1));
-        assert!(!Entry { batch: Batch::Abort { keys: vec![key] }, ..entry }.is_intact());
+        assert!(!Entry { batch: Batch::Abort { keys: vec![key], keys_at: Timestamp(0) }, ..entry }.is_intact());
     }
 }

@@ -206,6 +206,8 @@ pub enum StorageEvent {
         round: u64,
         /// One for each operation, in order.
         verdicts: Vec<Verdict>,
+        /// The keys' clock, as far as the store is applied (section 4).
+        keys_at: Timestamp,
     },
     /// What a query found, in the state after `index`.
     Queried {

@@ -1,7 +1,7 @@
 //! What is replicated: channels, messages, stars, keys; deterministic [`apply`], over the tables of `storage.rs`.
 //!
 //! - Equal histories leave byte-equal tables (S5): nothing here reads a clock, and old idempotency keys are dropped by the
-//!   log's own instants, a bounded number an entry.
+//!   log's own clock, a bounded number an entry.
 //! - The table says itself how far it is applied ([`State`]), so that a snapshot is this table's pairs and nothing else.
 //! - An operation whose key did something already does nothing (S3), and one that was aborted never will (S4). One that the
 //!   state cannot carry out, which R-2 kept out of the log, has no effect either, on every replica alike.
@@ -42,6 +42,8 @@ pub struct State {
     pub hash: Hash,
     /// The highest instant of all applied entries.
     pub last_timestamp: Timestamp,
+    /// The keys' clock: the highest `keys_at` of all applied entries (section 4).
+    pub keys_at: Timestamp,
 }
 
 /// A channel, under its name.
@@ -97,29 +99,30 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hint: &mut ExpiryHint)
     assert!(entry.prev_hash == state.hash && entry.index == state.index.next(), "the entry follows the last one");
     let mut changes = Changes::new(kv);
     let outcomes = match &entry.batch {
-        Batch::Operations { operations, expire_keys_before } => {
+        Batch::Operations { operations, keys_at, expire_keys_before } => {
             answers::expire(&mut changes, hint, *expire_keys_before, operations.len())?;
-            hint.saw(operations.iter().map(|logged| logged.at));
-            let apply = |logged| apply_once(&mut changes, entry.index, logged);
+            hint.saw(*keys_at);
+            let apply = |logged| apply_once(&mut changes, (entry.index, *keys_at), logged);
             operations.iter().map(apply).collect::<Result<_, _>>()?
         }
-        Batch::Abort { keys } => {
-            hint.saw(keys.iter().map(|(_, at)| *at));
-            keys.iter().try_for_each(|(owner, at)| answers::abort(&mut changes, entry.index, owner, *at))?;
+        Batch::Abort { keys, keys_at } => {
+            hint.saw(*keys_at);
+            keys.iter().try_for_each(|(owner, _)| answers::abort(&mut changes, (entry.index, *keys_at), owner))?;
             Vec::new()
         }
         Batch::View(view) => views::begin(&mut changes, view).map(|()| Vec::new())?,
         Batch::Courses(courses) => views::complete(&mut changes, courses).map(|()| Vec::new())?,
     };
     let last_timestamp = state.last_timestamp.max(entry.last_timestamp().unwrap_or_default());
-    let state = State { index: entry.index, hash: entry.hash, last_timestamp };
+    let keys_at = state.keys_at.max(entry.keys_at().unwrap_or_default());
+    let state = State { index: entry.index, hash: entry.hash, last_timestamp, keys_at };
     changes.put(keys::STATE.to_vec(), encode(&state));
     Ok(Applied { changes: changes.into_batch(), state, outcomes })
 }
 
 fn apply_once<K: Kv>(
     changes: &mut Changes<'_, K>,
-    index: Index,
+    given: (Index, Timestamp),
     logged: &LoggedOperation,
 ) -> Result<Outcome, StorageError> {
     match answers::known(changes, &logged.operation)? {
@@ -128,7 +131,7 @@ fn apply_once<K: Kv>(
         Some(Verdict::Valid(_)) | None => {}
     }
     let outcome = apply_action(changes, logged)?;
-    answers::remember(changes, index, logged, &outcome);
+    answers::remember(changes, given, logged, &outcome);
     Ok(outcome)
 }
 

@@ -74,7 +74,8 @@ pub fn post(text: &str) -> Operation {
 pub fn entry(index: u64, prev_hash: Hash, text: &str) -> Arc<Entry> {
     let channel = ChannelName::new("general").expect("a name");
     let operation = LoggedOperation { operation: post(text), channel, at: Timestamp(index) };
-    let batch = Batch::Operations { operations: vec![operation], expire_keys_before: Timestamp(0) };
+    let batch =
+        Batch::Operations { operations: vec![operation], keys_at: Timestamp(0), expire_keys_before: Timestamp(0) };
     Arc::new(Entry::new(Index(index), prev_hash, batch))
 }
 

@@ -41,7 +41,11 @@ fn post(index: u64, prev_hash: Hash, texts: u64) -> Arc<Entry> {
         LoggedOperation { operation: Operation { owner, action }, channel: channel.clone(), at }
     };
     let operations = (0..texts).map(logged).collect();
-    Arc::new(Entry::new(Index(index), prev_hash, Batch::Operations { operations, expire_keys_before: Timestamp(0) }))
+    Arc::new(Entry::new(
+        Index(index),
+        prev_hash,
+        Batch::Operations { operations, keys_at: Timestamp(0), expire_keys_before: Timestamp(0) },
+    ))
 }
 
 fn history(entries: u64) -> Vec<Arc<Entry>> {

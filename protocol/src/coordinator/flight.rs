@@ -116,10 +116,11 @@ impl Flight {
 
     /// Turns it into an abort of the same slot, to be sent under the next attempt.
     pub fn abort(&mut self) {
+        let keys_at = self.entry.keys_at().unwrap_or_default();
         let Some(own) = &mut self.own else { return };
         own.aborted = true;
         let operations = own.picked.operations.iter();
         let keys = operations.zip(&own.instants).map(|((_, p), at)| (p.operation.owner.clone(), *at)).collect();
-        self.entry = Entry::new(self.entry.index, self.entry.prev_hash, Batch::Abort { keys }).into();
+        self.entry = Entry::new(self.entry.index, self.entry.prev_hash, Batch::Abort { keys, keys_at }).into();
     }
 }

@@ -55,7 +55,7 @@ impl Coordinator {
         self.sent.clear();
         self.end = committed;
         self.last_timestamp = self.last_timestamp.max(last_timestamp);
-        self.expiry_base = (self.last_timestamp, now.elapsed);
+        self.keys_clock_base = None;
         effects.append(self.inherit(tail, committed));
         effects.append(self.next(now));
         effects

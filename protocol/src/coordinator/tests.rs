@@ -131,7 +131,7 @@ impl Primary {
                 Effect::Storage(StorageRequest::Examine { round, operations }) => {
                     let channel = ChannelName::new("general").expect("a name");
                     let verdicts = operations.iter().map(|_| Verdict::Valid(channel.clone())).collect();
-                    Some(Input::Examined { round: *round, verdicts })
+                    Some(Input::Examined { round: *round, verdicts, keys_at: Timestamp(0) })
                 }
                 _ => None,
             };
@@ -229,7 +229,7 @@ fn r2_an_invalid_operation_is_answered_after_a_confirmation_and_not_logged() {
     let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
     let error = OperationError::ChannelNotFound { channel: ChannelName::new("general").expect("a name") };
     let verdicts = vec![Verdict::Failed(error.clone())];
-    let effects = primary.machine.step(at(10), Input::Examined { round, verdicts });
+    let effects = primary.machine.step(at(10), Input::Examined { round, verdicts, keys_at: Timestamp(0) });
     let answer = Answer::Failed(error);
     assert_eq!(notes(&effects), [Note::AnswerWhenConfirmed { request: RequestId(1), answer }, Note::Release { owner }]);
     assert!(primary.machine.flight.is_none());
@@ -300,7 +300,13 @@ fn r9_an_abort_is_an_entry_in_the_same_slot_committed_by_all_before_the_client_h
     assert!(answers(&effects).is_empty());
     let (next, abort) = primary.flight();
     assert_eq!((next, abort.index, abort.prev_hash), (attempt.next(), e.index, e.prev_hash));
-    assert_eq!(abort.batch, Batch::Abort { keys: vec![(post("a").owner, e.last_timestamp().expect("a post"))] });
+    assert_eq!(
+        abort.batch,
+        Batch::Abort {
+            keys: vec![(post("a").owner, e.last_timestamp().expect("a post"))],
+            keys_at: e.keys_at().expect("a key")
+        }
+    );
     assert!(answers(&primary.vote_all()).is_empty());
     assert!(answers(&primary.apply()).is_empty());
     let _ = primary.acknowledge(1);
@@ -483,7 +489,7 @@ fn r16_nothing_is_sent_between_a_view_and_its_lead() {
     let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
     let _ = primary.machine.step(at(11), Input::ViewChanged(Arc::new(view(2, 3, &[1, 3], 0))));
     let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
-    let late = primary.machine.step(at(12), Input::Examined { round, verdicts });
+    let late = primary.machine.step(at(12), Input::Examined { round, verdicts, keys_at: Timestamp(0) });
     assert!(late.as_slice().is_empty(), "an attempt of the ended view, in the new one: {late:?}");
 }
 
@@ -502,15 +508,30 @@ fn r20_a_paced_batch_that_is_examined_again_after_a_view_change_has_a_timer() {
 }
 
 #[test]
-fn section_4_a_clock_that_jumps_ahead_expires_no_key() {
+fn section_4_keys_grow_old_by_the_time_that_primaries_lead_and_by_no_wall_clock() {
+    const DAY_MS: u64 = 24 * 3_600 * 1_000;
     let mut primary = Primary::new(&[3]);
-    let jumped = Now { elapsed: Millis(11), wall: Timestamp(at(11).wall.0 + 25 * 3_600 * 1_000_000) };
-    primary.machine.last_timestamp = at(10).wall;
-    primary.machine.expiry_base = (at(10).wall, Millis(10));
-    let before = primary.machine.expire_keys_before(jumped, jumped.wall);
-    assert!(before < at(0).wall, "a key of a moment ago is a moment old");
-    let day_later = Now { elapsed: Millis(25 * 3_600 * 1_000), wall: jumped.wall };
-    assert!(primary.machine.expire_keys_before(day_later, jumped.wall) > at(0).wall);
+    let mut write = |request: u64, elapsed: u64, days_ahead: u64, applied: u64| {
+        let wall = Timestamp(at(elapsed).wall.0 + days_ahead * DAY_MS * 1_000);
+        let now = Now { elapsed: Millis(elapsed), wall };
+        let submitted = Input::Submit { request: RequestId(request), operation: post(&request.to_string()) };
+        let mut asked = Effects::none();
+        for note in notes(&primary.machine.step(now, submitted)) {
+            let Note::Acquire { owner, .. } = note else { continue };
+            asked.append(primary.machine.step(now, Input::Granted { owner }));
+        }
+        let [StorageRequest::Examine { round, .. }] = requests(&asked)[..] else { panic!("{asked:?}") };
+        let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
+        let examined = Input::Examined { round, verdicts, keys_at: Timestamp(applied) };
+        drop(primary.machine.step(now, examined));
+        let entry = primary.flight().1;
+        drop(primary.complete());
+        let Batch::Operations { keys_at, expire_keys_before, .. } = entry.batch.clone() else { panic!("{entry:?}") };
+        (keys_at.0, expire_keys_before.0)
+    };
+    assert_eq!(write(1, 100, 0, 7_000), (7_000, 0), "from where the log's clock stands");
+    assert_eq!(write(2, 150, 30, 7_000), (57_000, 0), "a wall clock that jumps by a month is not asked");
+    assert_eq!(write(3, 100 + DAY_MS + 1, 0, 57_000), (DAY_MS * 1_000 + 8_000, 8_000), "a day has gone by");
 }
 
 #[test]

@@ -151,12 +151,12 @@ impl Checker {
 
     fn take(&mut self, entry: &Entry) -> Checked {
         match &entry.batch {
-            Batch::Operations { operations, expire_keys_before } => {
+            Batch::Operations { operations, keys_at, expire_keys_before } => {
                 self.keys.expire(*expire_keys_before);
-                operations.iter().try_for_each(|logged| self.take_operation(entry.index, logged))
+                operations.iter().try_for_each(|logged| self.take_operation((entry.index, *keys_at), logged))
             }
-            Batch::Abort { keys } => keys.iter().try_for_each(|(owner, at)| {
-                self.keys.decided(owner, Fate { index: entry.index, at: *at, effect: false })
+            Batch::Abort { keys, keys_at } => keys.iter().try_for_each(|(owner, _)| {
+                self.keys.decided(owner, Fate { index: entry.index, at: *keys_at, effect: false })
             }),
             Batch::View(view) => {
                 self.views.learnt(view)?;
@@ -169,13 +169,13 @@ impl Checker {
         }
     }
 
-    fn take_operation(&mut self, index: Index, logged: &LoggedOperation) -> Checked {
+    fn take_operation(&mut self, (index, keys_at): (Index, Timestamp), logged: &LoggedOperation) -> Checked {
         let owner = &logged.operation.owner;
         require(logged.at > self.last_instant, Rule::WrongAnswer, || {
             format!("R-3: slot {index} gives out {}, and the log had {} before", logged.at, self.last_instant)
         })?;
         self.last_instant = logged.at;
-        self.keys.decided(owner, Fate { index, at: logged.at, effect: true })?;
+        self.keys.decided(owner, Fate { index, at: keys_at, effect: true })?;
         let Some(write) = self.writes.get_mut(owner) else {
             return Err(Violation::new(
                 Rule::Unasked,

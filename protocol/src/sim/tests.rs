@@ -86,11 +86,15 @@ impl Doctor {
 
     fn write(&mut self, operation: &Operation, at: u64) -> Checked {
         let logged = LoggedOperation { operation: operation.clone(), channel: channel(), at: Timestamp(at) };
-        self.decide(Batch::Operations { operations: vec![logged], expire_keys_before: Timestamp(0) })
+        self.decide(Batch::Operations {
+            operations: vec![logged],
+            keys_at: Timestamp(at),
+            expire_keys_before: Timestamp(0),
+        })
     }
 
     fn abort(&mut self, operation: &Operation, at: u64) -> Checked {
-        self.decide(Batch::Abort { keys: vec![(operation.owner.clone(), Timestamp(at))] })
+        self.decide(Batch::Abort { keys: vec![(operation.owner.clone(), Timestamp(at))], keys_at: Timestamp(at) })
     }
 
     fn came(&mut self, operation: &Operation) -> Asked {
@@ -177,7 +181,8 @@ fn s2_a_write_may_not_stand_before_what_was_known_when_it_came() {
     let mut doctor = Doctor::new();
     doctor.posted("a", 1);
     let _asked = doctor.came(&post("b"));
-    let early = Arc::new(Entry::new(Index(1), Hash::default(), Batch::Abort { keys: Vec::new() }));
+    let early =
+        Arc::new(Entry::new(Index(1), Hash::default(), Batch::Abort { keys: Vec::new(), keys_at: Timestamp(0) }));
     let slot = (ViewNumber(1), Attempt(99));
     doctor.checker.prepared(slot.0, slot.1, &early).expect("only asked");
     assert_eq!(rule(doctor.checker.decided(slot, early.index, early.hash).map(drop)), Some(Rule::Diverged));

@@ -20,7 +20,7 @@ impl<K: Kv> Storage<K> {
             return Ok(None);
         }
         self.kv.pin()?;
-        let State { index, hash, last_timestamp } = self.state;
+        let State { index, hash, last_timestamp, .. } = self.state;
         self.pinned = Some((session, index));
         Ok(Some(StorageEvent::Pinned { session, index, hash, last_timestamp, bytes: self.kv.store_bytes() }))
     }

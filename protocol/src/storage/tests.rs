@@ -53,7 +53,7 @@ impl History {
             LoggedOperation { operation, channel: touched, at: Timestamp(at + i as u64) }
         };
         let operations = operations.into_iter().enumerate().map(logged).collect();
-        self.add(Batch::Operations { operations, expire_keys_before: Timestamp(expire_before) })
+        self.add(Batch::Operations { operations, keys_at: Timestamp(at), expire_keys_before: Timestamp(expire_before) })
     }
 
     pub(crate) fn post(&mut self, at: u64, text: &str) -> Arc<Entry> {
@@ -199,7 +199,7 @@ fn section_4_the_commit_index_is_found_in_the_records() {
 /// What a node does in a short life, in the steps in which it does them.
 fn scenario(history: &History) -> Vec<Vec<StorageRequest>> {
     let e = &history.entries;
-    let other = Arc::new(Entry::new(Index(3), e[1].hash, Batch::Abort { keys: vec![] }));
+    let other = Arc::new(Entry::new(Index(3), e[1].hash, Batch::Abort { keys: vec![], keys_at: Timestamp(0) }));
     vec![
         vec![write_vote(1, None)],
         vec![write_log(&e[0], 0)],
@@ -309,7 +309,8 @@ fn r5_a_new_record_drops_the_left_over_tail_behind_it() {
     let history = posts(4);
     let (mut storage, _) = open(&disk);
     storage.perform(history.entries.iter().map(|entry| write_log(entry, 0)).collect()).expect("performs");
-    let other = Arc::new(Entry::new(Index(2), history.entries[0].hash, Batch::Abort { keys: vec![] }));
+    let other =
+        Arc::new(Entry::new(Index(2), history.entries[0].hash, Batch::Abort { keys: vec![], keys_at: Timestamp(0) }));
     storage.perform(vec![write_log(&other, 1)]).expect("performs");
     drop(storage);
     let (storage, recovered) = open(&disk);
@@ -341,7 +342,7 @@ fn r5_what_does_not_fit_is_not_written_and_never_called_durable() {
     let e = &history.entries;
     let (mut storage, _) = open(&disk);
     run(&mut storage, &e[..2]);
-    let stranger = Arc::new(Entry::new(Index(3), Hash([9; 32]), Batch::Abort { keys: vec![] }));
+    let stranger = Arc::new(Entry::new(Index(3), Hash([9; 32]), Batch::Abort { keys: vec![], keys_at: Timestamp(0) }));
     let unfit = vec![write_log(&e[3], 2), write_log(&e[1], 0), write_log(&stranger, 2), apply(&e[4])];
     assert_eq!(storage.perform(unfit), Ok(vec![]));
     assert_eq!((storage.log_span(), storage.applied().0), ((Index(1), Index(2)), Index(2)));

@@ -3,7 +3,7 @@
 //! A record holds what is needed to give the first answer again exactly: of a post nothing but where it is, since a message
 //! never changes and its first answer has no stars; of a star those who had starred it then.
 //!
-//! Keys grow old by the log's timestamps, and each entry drops a bounded number of them: the same ones on every replica.
+//! Keys grow old by a clock of their own, which the log carries (section 4), and each entry drops a bounded number of them: the same ones on every replica.
 //!
 //! Not here: keys in flight, which the coordinator knows.
 
@@ -27,6 +27,7 @@ type Fingerprint = [u8; FINGERPRINT_BYTES];
 /// What a key stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct KeyRecord {
+    /// By the keys' clock.
     at: Timestamp,
     index: Index,
     first: First,
@@ -113,7 +114,12 @@ fn first_message<K: Kv>(
 }
 
 /// Remembers what an operation did.
-pub(super) fn remember<K: Kv>(changes: &mut Changes<'_, K>, index: Index, logged: &LoggedOperation, outcome: &Outcome) {
+pub(super) fn remember<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    (index, at): (Index, Timestamp),
+    logged: &LoggedOperation,
+    outcome: &Outcome,
+) {
     let action = &logged.operation.action;
     let request = fingerprint(action);
     let first = match outcome {
@@ -131,15 +137,14 @@ pub(super) fn remember<K: Kv>(changes: &mut Changes<'_, K>, index: Index, logged
             }
         }
     };
-    put(changes, &logged.operation.owner, &KeyRecord { at: logged.at, index, first });
+    put(changes, &logged.operation.owner, &KeyRecord { at, index, first });
 }
 
 /// Remembers that a key's request had no effect and never will. What a key did before is not forgotten for it.
 pub(super) fn abort<K: Kv>(
     changes: &mut Changes<'_, K>,
-    index: Index,
+    (index, at): (Index, Timestamp),
     owner: &KeyOwner,
-    at: Timestamp,
 ) -> Result<(), StorageError> {
     if changes.get(&keys::idempotency(owner))?.is_none() {
         put(changes, owner, &KeyRecord { at, index, first: First::Aborted });
@@ -158,17 +163,12 @@ fn put<K: Kv>(changes: &mut Changes<'_, K>, owner: &KeyOwner, record: &KeyRecord
 pub struct ExpiryHint(Vec<u8>);
 
 impl ExpiryHint {
-    /// An older key than the hint was written: search from there again.
-    fn lower(&mut self, at: Timestamp) {
+    /// Keys of this age are written. When they are older than the hint, search from there again.
+    pub(super) fn saw(&mut self, at: Timestamp) {
         let from = keys::age_from(at);
         if from < self.0 {
             self.0 = from;
         }
-    }
-
-    /// What an entry gives out may be older than what was dropped already: only in a log that breaks R-3.
-    pub(super) fn saw(&mut self, instants: impl Iterator<Item = Timestamp>) {
-        instants.for_each(|at| self.lower(at));
     }
 }
 

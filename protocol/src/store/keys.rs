@@ -11,7 +11,7 @@
 //! | `s` channel, id | who starred it; only while somebody does |
 //! | `u` channel, user, id | nothing: this user starred it |
 //! | `v` view | why and how it came about: [`crate::change::Change`] |
-//! | `x` instant, user, key | nothing: the idempotency keys by age |
+//! | `x` instant, user, key | nothing: the idempotency keys by age, on the keys' clock |
 //!
 //! Not here: what the values hold (`store.rs`).
 

@@ -320,7 +320,7 @@ fn r2_operations_are_judged_in_the_state_that_those_before_them_leave() {
 #[test]
 fn r9_an_aborted_key_answers_aborted_whatever_is_asked_and_never_takes_effect() {
     let mut bench = Bench::new();
-    bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k1"), Timestamp(10))] });
+    bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k1"), Timestamp(10))], keys_at: Timestamp(10) });
     assert_eq!(bench.apply_last(), vec![]);
     let aborted = Verdict::Known(Outcome::Aborted, Index(1));
     let copies = [posting("ada", "k1", "general", "hi"), creating("ada", "k1", "other")];
@@ -341,7 +341,7 @@ fn s3_a_key_that_comes_twice_takes_effect_once() {
     assert_eq!(outcomes[0], outcomes[1]);
     assert_eq!(bench.run(20, vec![post]), outcomes[..1]);
     assert_eq!(bench.ids(history("general", page(9))), (vec![10], false));
-    bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k1"), Timestamp(30))] });
+    bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k1"), Timestamp(30))], keys_at: Timestamp(30) });
     bench.apply_last();
     assert!(matches!(
         bench.examine(&[posting("ada", "k1", "general", "hi")])[0],
@@ -366,7 +366,7 @@ fn is_known(bench: &Bench, key: u64) -> bool {
 }
 
 #[test]
-fn section_4_old_keys_are_dropped_by_the_logs_instants_and_a_few_at_a_time() {
+fn section_4_old_keys_are_dropped_by_the_logs_clock_and_a_few_at_a_time() {
     let mut bench = Bench::new();
     for n in 1..=40 {
         bench.run(n * 10, vec![posting("ada", &format!("k{n}"), "general", &format!("text {n}"))]);
@@ -422,9 +422,10 @@ fn section_4_views_and_aborts_move_the_state_along() {
     let mut bench = filled(1);
     let before = state(&bench.disk).expect("reads");
     assert_eq!((before.index, before.last_timestamp), (Index(1), Timestamp(11)));
-    let entry = bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k"), Timestamp(99))] });
+    let entry =
+        bench.history.add(Batch::Abort { keys: vec![(owner("ada", "k"), Timestamp(99))], keys_at: Timestamp(99) });
     bench.apply_last();
-    let expected = State { index: Index(2), hash: entry.hash, last_timestamp: Timestamp(99) };
+    let expected = State { index: Index(2), hash: entry.hash, last_timestamp: Timestamp(99), keys_at: Timestamp(99) };
     assert_eq!(state(&bench.disk), Ok(expected));
 }
 

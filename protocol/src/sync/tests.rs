@@ -81,7 +81,11 @@ fn history(count: u64) -> Vec<Arc<Entry>> {
 fn append(log: &mut Vec<Arc<Entry>>) {
     let (index, prev_hash) = log.last().map_or((Index(1), Hash::default()), |entry| (entry.index.next(), entry.hash));
     let key = KeyOwner::new("ada", &format!("key-{index}")).expect("a key");
-    log.push(Arc::new(Entry::new(index, prev_hash, Batch::Abort { keys: vec![(key, Timestamp(index.0))] })));
+    log.push(Arc::new(Entry::new(
+        index,
+        prev_hash,
+        Batch::Abort { keys: vec![(key, Timestamp(index.0))], keys_at: Timestamp(0) },
+    )));
 }
 
 fn position(count: u64) -> (Index, Hash) {

@@ -293,7 +293,11 @@ impl World {
         if writes && is_serving && self.rng.u32(..40) == 0 {
             let disk = &mut self.nodes[GIVER].disk;
             let (index, hash) = disk.end();
-            disk.push(Arc::new(Entry::new(index.next(), hash, Batch::Abort { keys: Vec::new() })));
+            disk.push(Arc::new(Entry::new(
+                index.next(),
+                hash,
+                Batch::Abort { keys: Vec::new(), keys_at: Timestamp(0) },
+            )));
         }
     }
 
