@@ -15,8 +15,8 @@
 //! Any answer of the storage counts only when it is to the last question: it answers in order.
 
 use super::{SCRATCH_HASH, bytes_of, chunk_checksum};
-use crate::change::Reason;
-use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, ViewNumber};
+use crate::change::{Fault, Reason};
+use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, ViewNumber, Voter};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
 use crate::machine::{Effects, Note, Setup};
@@ -24,6 +24,7 @@ use crate::message::{Pair, PeerMessage, SyncFrom, SyncRefusal};
 use crate::status::{NodeStatus, SyncStatus};
 use crate::storage::StorageRequest;
 use crate::view::View;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The first pause between batches. Milliseconds.
@@ -134,6 +135,8 @@ pub(super) struct Giver {
     serving: Option<ViewNumber>,
     session: Option<Session>,
     adding: Option<Adding>,
+    /// Who was left out for being too slow: its first round shows whether it still is.
+    slow: BTreeSet<Voter>,
     pace_ms: u64,
 }
 
@@ -229,10 +232,17 @@ impl Progress {
     }
 }
 
+fn left_out_as_slow(reason: &Reason) -> Option<Voter> {
+    match reason {
+        Reason::SetOffline { voter, fault: Fault::Late { .. } } => Some(voter.clone()),
+        _ => None,
+    }
+}
+
 impl Giver {
     pub(super) fn new(setup: &Setup, rng: fastrand::Rng) -> Self {
         let setup = setup.clone();
-        Self { setup, rng, view: None, serving: None, session: None, adding: None, pace_ms: 0 }
+        Self { setup, rng, view: None, serving: None, session: None, adding: None, slow: BTreeSet::new(), pace_ms: 0 }
     }
 
     pub(super) fn observe(&self, status: &mut NodeStatus) {
@@ -281,6 +291,7 @@ impl Giver {
             return effects;
         }
         self.end("it begins again", None, &mut effects);
+        let is_slow = self.slow.contains(&from.voter);
         let id = SessionId(self.rng.u64(1..));
         let from_scratch = commit.1 == SCRATCH_HASH;
         effects.storage(if from_scratch {
@@ -300,7 +311,7 @@ impl Giver {
             lock: Lock::Free { retry_at: now.elapsed },
             after: Index(0),
             sent_at: None,
-            slow_rounds: 0,
+            slow_rounds: u32::from(is_slow),
             fewest_left: None,
             rounds_in_vain: 0,
             progress: Progress::new(now),
@@ -578,6 +589,8 @@ impl Giver {
         }
         self.view = Some(view.clone());
         self.serving = None;
+        self.slow.retain(|voter| view.seat(voter).is_none());
+        self.slow.extend(view.cause.reasons.iter().filter_map(left_out_as_slow));
         let released = self.adding.take().map(|adding| adding.owner);
         if let Some(owner) = released {
             effects.tell(Note::Release { owner });

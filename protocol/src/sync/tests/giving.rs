@@ -1,6 +1,7 @@
 //! The giver: node 3 is primary of view 5, node 1 joins.
 
 use super::*;
+use crate::change::{Fault, Reason};
 
 /// Node 3 serves in view 5 with node 2.
 fn serving() -> Machine1 {
@@ -407,4 +408,23 @@ fn r18_a_log_that_was_cut_meanwhile_ends_the_session() {
     let session = giver.id();
     let cut = Input::LogRead { session, after: Index(40), hash: None, entries: Vec::new(), applied: Index(50) };
     assert_eq!(giver.hears(1, cut), ["n1: refused session: NoSession"]);
+}
+
+#[test]
+fn r21_a_node_that_was_left_out_as_too_slow_shows_first_that_it_is_not() {
+    let mut giver = serving();
+    let mut without = View::clone(&view(6, 3, &[2, 3]));
+    let fault = Fault::Late { limit_ms: 50, ms: 3_000 };
+    let reasons = vec![Reason::SetOffline { voter: peer(1).voter, fault }];
+    without.cause = Cause::new(Timestamp(0), NodeId(3), reasons).into();
+    giver.hears(0, Input::ViewChanged(Arc::new(without)));
+    giver.hears(0, Input::Serving { view: ViewNumber(6) });
+    giver.begin(0, peer(1), 1, position(40));
+    giver.log_read(0, 40, 41, 50);
+    let session = giver.id();
+    giver.hears(0, Input::Fenced { view: ViewNumber(6), session, accepted: false });
+    giver.give(0, 40);
+    assert_eq!(giver.log_read(0, 40, 50, 50), ["n1: entries 40 41..50 false"], "any other would lock the store now");
+    giver.give(5, 50);
+    assert_eq!(giver.log_read(5, 50, 51, 51), ["acquire"]);
 }
