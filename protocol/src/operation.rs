@@ -3,7 +3,8 @@
 //! Not here: what an action does to the store (`store.rs`), and how any of it looks in HTTP.
 
 use crate::ids::{Index, NodeId, Timestamp, ViewNumber};
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,11 +37,42 @@ impl Invalid {
     }
 }
 
+/// Checked text on the wire: written as it is, checked as it is read, and copied once.
+macro_rules! text_on_the_wire {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Checked(Self::new))
+            }
+        }
+    };
+}
+
+/// Reads text, and lets through what the check does.
+struct Checked<T>(fn(&str) -> Result<T, Invalid>);
+
+impl<T> Visitor<'_> for Checked<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -57,19 +89,7 @@ macro_rules! name {
             }
         }
 
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(text: String) -> Result<Self, Invalid> {
-                Self::new(&text)
-            }
-        }
+        text_on_the_wire!($name);
     };
 }
 
@@ -123,15 +143,18 @@ impl IdempotencyKey {
 }
 
 /// A message's text: 1 to 40,000 Unicode scalar values, kept to the byte.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Arc<str>);
+
+text_on_the_wire!(Text);
 
 impl Text {
     /// # Errors
     /// When the text is empty or too long.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        let chars = text.chars().take(TEXT_CHARS_MAX + 1).count();
+        // No text has more characters than bytes, and most are far from the limit.
+        let chars =
+            if text.len() <= TEXT_CHARS_MAX { text.len() } else { text.chars().take(TEXT_CHARS_MAX + 1).count() };
         match chars {
             0 => Err(Invalid::new("text", "must not be empty: 1 to 40000 characters")),
             1..=TEXT_CHARS_MAX => Ok(Self(text.into())),
@@ -143,20 +166,6 @@ impl Text {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl From<Text> for String {
-    fn from(text: Text) -> Self {
-        text.0.as_ref().to_owned()
-    }
-}
-
-impl TryFrom<String> for Text {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::new(&text)
     }
 }
 
