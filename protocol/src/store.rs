@@ -10,13 +10,14 @@
 
 mod answers;
 mod changes;
+mod hints;
 mod keys;
 mod query;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 mod views;
 
-pub use answers::ExpiryHint;
+pub use hints::Hints;
 pub(crate) use query::{nothing, query};
 pub use views::VIEWS_MAX;
 
@@ -28,6 +29,7 @@ use crate::operation::{
 };
 use crate::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
 use crate::storage::{StorageError, Verdict};
+use answers::NewKeys;
 use changes::{Changes, encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -95,19 +97,24 @@ pub fn state<K: Kv>(kv: &K) -> Result<State, StorageError> {
 ///
 /// # Errors
 /// When the engine fails, or the table is damaged.
-pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hint: &mut ExpiryHint) -> Result<Applied, StorageError> {
+pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hints: &mut Hints) -> Result<Applied, StorageError> {
     assert!(entry.prev_hash == state.hash && entry.index == state.index.next(), "the entry follows the last one");
     let mut changes = Changes::new(kv);
     let outcomes = match &entry.batch {
         Batch::Operations { operations, keys_at, expire_keys_before } => {
-            answers::expire(&mut changes, hint, *expire_keys_before, operations.len())?;
-            hint.saw(*keys_at);
-            let apply = |logged| apply_once(&mut changes, (entry.index, *keys_at), logged);
-            operations.iter().map(apply).collect::<Result<_, _>>()?
+            answers::expire(&mut changes, hints, *expire_keys_before, operations.len())?;
+            hints.saw_keys(*keys_at);
+            let mut new_keys = NewKeys::of(entry.index, *keys_at);
+            let apply = |logged| apply_once(&mut changes, (state, hints), &mut new_keys, logged);
+            let outcomes = operations.iter().map(apply).collect::<Result<_, _>>()?;
+            new_keys.finish(&mut changes);
+            outcomes
         }
         Batch::Abort { keys, keys_at } => {
-            hint.saw(*keys_at);
-            keys.iter().try_for_each(|(owner, _)| answers::abort(&mut changes, (entry.index, *keys_at), owner))?;
+            hints.saw_keys(*keys_at);
+            let mut new_keys = NewKeys::of(entry.index, *keys_at);
+            keys.iter().try_for_each(|(owner, _)| answers::abort(&mut changes, &mut new_keys, owner))?;
+            new_keys.finish(&mut changes);
             Vec::new()
         }
         Batch::View(view) => views::begin(&mut changes, view).map(|()| Vec::new())?,
@@ -122,7 +129,8 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hint: &mut ExpiryHint)
 
 fn apply_once<K: Kv>(
     changes: &mut Changes<'_, K>,
-    given: (Index, Timestamp),
+    (before, hints): (&State, &mut Hints),
+    new_keys: &mut NewKeys,
     logged: &LoggedOperation,
 ) -> Result<Outcome, StorageError> {
     match answers::known(changes, &logged.operation)? {
@@ -130,18 +138,27 @@ fn apply_once<K: Kv>(
         Some(Verdict::Failed(_)) => return Ok(Outcome::Aborted),
         Some(Verdict::Valid(_)) | None => {}
     }
-    let outcome = apply_action(changes, logged)?;
-    answers::remember(changes, given, logged, &outcome);
+    let outcome = apply_action(changes, (before, hints), logged)?;
+    answers::remember(changes, new_keys, logged, &outcome);
     Ok(outcome)
 }
 
-fn apply_action<K: Kv>(changes: &mut Changes<'_, K>, logged: &LoggedOperation) -> Result<Outcome, StorageError> {
+fn apply_action<K: Kv>(
+    changes: &mut Changes<'_, K>,
+    (before, hints): (&State, &mut Hints),
+    logged: &LoggedOperation,
+) -> Result<Outcome, StorageError> {
     let user = &logged.operation.owner.user;
     match &logged.operation.action {
         Action::Post { channel, text, create_channel } => {
-            let is_taken = query::locate(changes, logged.at)?.is_some();
-            if is_taken || create(changes, channel, user, logged.at, *create_channel)?.1.is_none() {
+            if is_taken(changes, before, logged.at)? {
                 return Ok(Outcome::Aborted);
+            }
+            if !hints.has_channel(channel) {
+                if create(changes, channel, user, logged.at, *create_channel)?.1.is_none() {
+                    return Ok(Outcome::Aborted);
+                }
+                hints.saw_channel(channel);
             }
             Ok(Outcome::Message(post(changes, channel, user, text, logged.at)))
         }
@@ -152,6 +169,14 @@ fn apply_action<K: Kv>(changes: &mut Changes<'_, K>, logged: &LoggedOperation) -
             (_, None) => Ok(Outcome::Aborted),
         },
     }
+}
+
+/// Whether a message has this instant for its id. A later one than any before the entry can only be among the entry's own.
+fn is_taken<K: Kv>(changes: &Changes<'_, K>, before: &State, at: Timestamp) -> Result<bool, StorageError> {
+    if at > before.last_timestamp {
+        return Ok(changes.has_written(&keys::located(at)));
+    }
+    Ok(query::locate(changes, at)?.is_some())
 }
 
 /// The channel, and whether it was created for this; none when it is missing and may not be.

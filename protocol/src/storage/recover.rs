@@ -14,7 +14,7 @@ use crate::machine::Limits;
 use crate::storage::kv::{Kv, Table, WriteBatch};
 use crate::storage::slots::{self, Slots};
 use crate::storage::{Identity, Recovered, Storage, StorageError, VoteRecord};
-use crate::store::{self, ExpiryHint};
+use crate::store::{self, Hints};
 use serde::Deserialize;
 
 pub(super) const IDENTITY: &[u8] = b"identity";
@@ -108,7 +108,7 @@ impl<K: Kv> Storage<K> {
             slots,
             pinned: None,
             installing: false,
-            expiry: ExpiryHint::default(),
+            hints: Hints::default(),
             is_dirty: false,
         };
         let tail = storage.apply_committed(tail)?;

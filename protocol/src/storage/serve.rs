@@ -17,7 +17,7 @@ use crate::storage::kv::{Kv, Table, WriteBatch};
 use crate::storage::recover::VOTE;
 use crate::storage::slots::{self, Retention, Slots};
 use crate::storage::{StorageError, StorageEvent, StorageRequest, VoteRecord, Writer};
-use crate::store::{self, ExpiryHint, State};
+use crate::store::{self, Hints, State};
 use std::sync::Arc;
 
 /// What one node keeps, and who serves it.
@@ -31,7 +31,7 @@ pub struct Storage<K> {
     /// Whose snapshot is pinned, and the last entry that it holds.
     pub(super) pinned: Option<(SessionId, Index)>,
     pub(super) installing: bool,
-    pub(super) expiry: ExpiryHint,
+    pub(super) hints: Hints,
     /// Something was written that must be durable before it is answered.
     pub(super) is_dirty: bool,
 }
@@ -200,7 +200,7 @@ impl<K: Kv> Storage<K> {
                 reason: format!("it is said to be committed, and does not follow {}", self.state.hash),
             });
         }
-        let applied = store::apply(&self.kv, &self.state, entry, &mut self.expiry)?;
+        let applied = store::apply(&self.kv, &self.state, entry, &mut self.hints)?;
         batch.writes.extend(applied.changes.writes);
         let kept = self.retention(entry.index);
         self.slots.retire(&mut batch, kept);

@@ -11,7 +11,7 @@ use crate::storage::kv::{KeyRange, Kv, Table, WriteBatch};
 use crate::storage::recover::INSTALLING;
 use crate::storage::slots::Slots;
 use crate::storage::{Storage, StorageError, StorageEvent, Writer};
-use crate::store::{self, ExpiryHint, State};
+use crate::store::{self, Hints, State};
 use std::ops::ControlFlow;
 
 impl<K: Kv> Storage<K> {
@@ -73,7 +73,7 @@ impl<K: Kv> Storage<K> {
         self.installing = true;
         self.state = State::default();
         self.slots = Slots::after(Index(0));
-        self.expiry = ExpiryHint::default();
+        self.hints = Hints::default();
         self.is_dirty = true;
         Ok(())
     }

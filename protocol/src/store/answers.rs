@@ -3,12 +3,13 @@
 //! A record holds what is needed to give the first answer again exactly: of a post nothing but where it is, since a message
 //! never changes and its first answer has no stars; of a star those who had starred it then.
 //!
-//! Keys grow old by a clock of their own, which the log carries (section 4), and each entry drops a bounded number of them: the same ones on every replica.
+//! Keys grow old by a clock of their own, which the log carries (section 4), all of an entry's together; and each entry drops those
+//! of a bounded number of old ones: the same on every replica.
 //!
 //! Not here: keys in flight, which the coordinator knows.
 
-use super::changes::{Changes, damaged};
-use super::{ChannelRecord, MessageRecord, keys};
+use super::changes::{Changes, damaged, decode};
+use super::{ChannelRecord, Hints, MessageRecord, keys};
 use crate::ids::{Index, Timestamp};
 use crate::operation::LoggedOperation;
 use crate::operation::{Action, ChannelName, KeyOwner, Message, Operation, OperationError, Outcome, UserName};
@@ -17,7 +18,8 @@ use crate::storage::{StorageError, Verdict};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
-/// An entry drops at most this many old keys, and two more for each of its operations, so that they never pile up.
+/// An entry drops no more old entries' keys once it has dropped this many, and two more for each of its operations, so that
+/// they never pile up.
 const DROPPED_KEYS_MIN: usize = 16;
 
 const FINGERPRINT_BYTES: usize = 16;
@@ -113,10 +115,38 @@ fn first_message<K: Kv>(
     Ok(Outcome::Message(record.placed(channel.clone(), id, starred_by.to_vec())))
 }
 
+/// The keys that one entry gives a meaning.
+#[derive(Debug)]
+pub(super) struct NewKeys {
+    index: Index,
+    at: Timestamp,
+    owners: Vec<KeyOwner>,
+}
+
+impl NewKeys {
+    /// None yet.
+    pub(super) fn of(entry: Index, at: Timestamp) -> Self {
+        Self { index: entry, at, owners: Vec::new() }
+    }
+
+    fn put<K: Kv>(&mut self, changes: &mut Changes<'_, K>, owner: &KeyOwner, first: First) {
+        let record = KeyRecord { at: self.at, index: self.index, first };
+        changes.put(keys::idempotency(owner), super::changes::encode(&record));
+        self.owners.push(owner.clone());
+    }
+
+    /// Writes down that they grow old together. Goes last in an entry.
+    pub(super) fn finish<K: Kv>(self, changes: &mut Changes<'_, K>) {
+        if !self.owners.is_empty() {
+            changes.put(keys::age(self.at, self.index), super::changes::encode(&self.owners));
+        }
+    }
+}
+
 /// Remembers what an operation did.
 pub(super) fn remember<K: Kv>(
     changes: &mut Changes<'_, K>,
-    (index, at): (Index, Timestamp),
+    new: &mut NewKeys,
     logged: &LoggedOperation,
     outcome: &Outcome,
 ) {
@@ -137,61 +167,44 @@ pub(super) fn remember<K: Kv>(
             }
         }
     };
-    put(changes, &logged.operation.owner, &KeyRecord { at, index, first });
+    new.put(changes, &logged.operation.owner, first);
 }
 
 /// Remembers that a key's request had no effect and never will. What a key did before is not forgotten for it.
 pub(super) fn abort<K: Kv>(
     changes: &mut Changes<'_, K>,
-    (index, at): (Index, Timestamp),
+    new: &mut NewKeys,
     owner: &KeyOwner,
 ) -> Result<(), StorageError> {
     if changes.get(&keys::idempotency(owner))?.is_none() {
-        put(changes, owner, &KeyRecord { at, index, first: First::Aborted });
+        new.put(changes, owner, First::Aborted);
     }
     Ok(())
-}
-
-fn put<K: Kv>(changes: &mut Changes<'_, K>, owner: &KeyOwner, record: &KeyRecord) {
-    changes.put(keys::age(record.at, owner), Vec::new());
-    changes.put(keys::idempotency(owner), super::changes::encode(record));
-}
-
-/// Up to where a replica has dropped keys: where the next search begins, so that it need not step over what an engine keeps
-/// of the dropped ones. Only a hint; it is as good to begin at the front.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExpiryHint(Vec<u8>);
-
-impl ExpiryHint {
-    /// Keys of this age are written. When they are older than the hint, search from there again.
-    pub(super) fn saw(&mut self, at: Timestamp) {
-        let from = keys::age_from(at);
-        if from < self.0 {
-            self.0 = from;
-        }
-    }
 }
 
 /// Drops the oldest keys, if older than `before`; how many at most depends on the entry alone. Goes first in an entry:
 /// it looks only at what is written.
 pub(super) fn expire<K: Kv>(
     changes: &mut Changes<'_, K>,
-    hint: &mut ExpiryHint,
+    hints: &mut Hints,
     before: Timestamp,
     operations: usize,
 ) -> Result<(), StorageError> {
-    let from = keys::age_from(Timestamp(0)).max(hint.0.clone());
+    let from = keys::age_from(Timestamp(0)).max(hints.expired_to.clone());
     let range = KeyRange { from, to: Some(keys::age_from(before)) };
     let count_max = operations.saturating_mul(2).saturating_add(DROPPED_KEYS_MIN);
-    let mut old = Vec::new();
-    changes.kv().scan(Table::Store, &range, Direction::Forward, &mut |key, _| {
-        old.push(key.to_vec());
-        Ok(if old.len() < count_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    let (mut old, mut count) = (Vec::new(), 0);
+    changes.kv().scan(Table::Store, &range, Direction::Forward, &mut |key, value| {
+        let owners: Vec<KeyOwner> = decode(key, value)?;
+        count += owners.len();
+        old.push((key.to_vec(), owners));
+        Ok(if count < count_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    for key in old {
-        let owner = keys::owner_of(&key).ok_or_else(|| damaged(&key, "names no idempotency key"))?;
-        changes.delete(keys::idempotency(&owner));
-        hint.0.clone_from(&key);
+    for (key, owners) in old {
+        for owner in owners {
+            changes.delete(keys::idempotency(&owner));
+        }
+        hints.expired_to.clone_from(&key);
         changes.delete(key);
     }
     Ok(())

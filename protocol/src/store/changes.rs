@@ -47,6 +47,11 @@ impl<'a, K: Kv> Changes<'a, K> {
         self.get(key)?.map(|bytes| decode(key, &bytes)).transpose()
     }
 
+    /// Whether the entry at work itself has put something there.
+    pub(super) fn has_written(&self, key: &[u8]) -> bool {
+        self.writes.get(key).is_some_and(Option::is_some)
+    }
+
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.writes.insert(key, Some(value));
     }

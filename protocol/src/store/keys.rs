@@ -11,12 +11,12 @@
 //! | `s` channel, id | who starred it; only while somebody does |
 //! | `u` channel, user, id | nothing: this user starred it |
 //! | `v` view | why and how it came about: [`crate::change::Change`] |
-//! | `x` instant, user, key | nothing: the idempotency keys by age, on the keys' clock |
+//! | `x` instant, entry | the idempotency keys that the entry gave a meaning, by age, on the keys' clock |
 //!
 //! Not here: what the values hold (`store.rs`).
 
-use crate::ids::{Timestamp, ViewNumber};
-use crate::operation::{ChannelName, IdempotencyKey, KeyOwner, Page, UserName};
+use crate::ids::{Index, Timestamp, ViewNumber};
+use crate::operation::{ChannelName, KeyOwner, Page, UserName};
 use crate::storage::kv::KeyRange;
 
 /// The key of [`super::State`].
@@ -101,14 +101,11 @@ pub(super) fn idempotency(owner: &KeyOwner) -> Vec<u8> {
     compose(b'k', &[owner.user.as_str(), owner.key.as_str()], None)
 }
 
-pub(super) fn age(at: Timestamp, owner: &KeyOwner) -> Vec<u8> {
-    let mut key = compose(b'x', &[], Some(at));
-    key.extend_from_slice(&compose_names(owner));
+/// The idempotency keys that an entry gave a meaning, by when that was.
+pub(super) fn age(at: Timestamp, entry: Index) -> Vec<u8> {
+    let mut key = age_from(at);
+    key.extend_from_slice(&entry.0.to_be_bytes());
     key
-}
-
-fn compose_names(owner: &KeyOwner) -> Vec<u8> {
-    idempotency(owner).split_off(1)
 }
 
 pub(super) fn view(number: ViewNumber) -> Vec<u8> {
@@ -123,13 +120,6 @@ pub(super) fn views() -> KeyRange {
 /// Where the idempotency keys of this instant, and younger ones, begin.
 pub(super) fn age_from(at: Timestamp) -> Vec<u8> {
     compose(b'x', &[], Some(at))
-}
-
-/// Whose idempotency key an age key names.
-pub(super) fn owner_of(key: &[u8]) -> Option<KeyOwner> {
-    let names = key.strip_prefix(b"x")?.get(ID_BYTES..)?.strip_suffix(&[0])?;
-    let (user, name) = std::str::from_utf8(names).ok()?.split_once('\0')?;
-    Some(KeyOwner { user: UserName::new(user).ok()?, key: IdempotencyKey::new(name).ok()? })
 }
 
 /// The keys under a prefix, of ids between the page's bounds, neither included.
@@ -173,12 +163,10 @@ mod tests {
 
     #[test]
     fn section_4_names_come_back_out_of_keys() {
-        let owner = KeyOwner::new("ada", "k-1").expect("valid");
-        assert_eq!(owner_of(&age(Timestamp(7), &owner)), Some(owner));
         assert_eq!(channel_of(&channel(&name("general"))), Some(name("general")));
         assert_eq!(id_of(&message(&name("general"), Timestamp(9))), Some(Timestamp(9)));
-        for damaged in [&b"x"[..], b"c", b"", b"x12345678", b"x12345678ada\0"] {
-            assert_eq!((owner_of(damaged), channel_of(damaged)), (None, None));
+        for damaged in [&b"x"[..], b"c", b"", b"c\0", b"cA\0"] {
+            assert_eq!(channel_of(damaged), None);
         }
     }
 

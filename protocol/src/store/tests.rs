@@ -9,18 +9,18 @@ use crate::sim::disk::SimDisk;
 use crate::storage::kv::Kv;
 use crate::storage::tests::{History, channel, owner, posting};
 use crate::storage::{StorageError, Verdict};
-use crate::store::{ExpiryHint, State, apply, digest, examine, locate, query, state};
+use crate::store::{Hints, State, apply, digest, examine, locate, query, state};
 
 /// A store with a history.
 struct Bench {
     disk: SimDisk,
     history: History,
-    hint: ExpiryHint,
+    hint: Hints,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), history: History::default(), hint: ExpiryHint::default() }
+        Self { disk: SimDisk::new(), history: History::default(), hint: Hints::default() }
     }
 
     fn apply_last(&mut self) -> Vec<Outcome> {
@@ -394,7 +394,7 @@ fn s5_a_restart_drops_the_same_keys() {
             (0..fastrand.u64(0..4)).map(|i| posting("ada", &format!("k{n}-{i}"), "general", "x")).collect();
         steady.history.operations(at, at - fastrand.u64(0..900), operations);
         restarted.history = steady.history.clone();
-        restarted.hint = ExpiryHint::default();
+        restarted.hint = Hints::default();
         assert_eq!(steady.apply_last(), restarted.apply_last());
         assert_eq!(digest(&steady.disk), digest(&restarted.disk), "after entry {n}");
     }

@@ -66,14 +66,14 @@ mod tests {
     use crate::ids::{Hash, Index, ViewNumber};
     use crate::log::{Batch, Entry};
     use crate::sim::disk::SimDisk;
-    use crate::store::{ExpiryHint, apply, state};
+    use crate::store::{Hints, apply, state};
     use crate::testing::view;
 
     fn enter(disk: &mut SimDisk, batch: Batch) {
         let before = state(disk).expect("reads");
         let prev_hash = if before.index == Index(0) { Hash::default() } else { before.hash };
         let entry = Entry::new(before.index.next(), prev_hash, batch);
-        let applied = apply(disk, &before, &entry, &mut ExpiryHint::default()).expect("applies");
+        let applied = apply(disk, &before, &entry, &mut Hints::default()).expect("applies");
         disk.write(applied.changes).expect("writes");
     }
 
