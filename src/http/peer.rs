@@ -3,6 +3,7 @@
 //! | call | body | answer |
 //! | --- | --- | --- |
 //! | `POST /peer/v1/letters` | postcard, `Vec<Envelope>` | 204; what they set off comes as letters of its own |
+//! | `GET /peer/v1/stream` | a web socket; each binary frame is a body of `letters` | none; it is closed when one is refused |
 //! | `POST /peer/v1/calls` | postcard, `CallRequest` | postcard, `CallReplies` |
 //! | `GET /peer/v1/leading?known=` | | postcard, `Leading` |
 //! | `GET /peer/v1/status` | | JSON, `NodeReport` |
@@ -20,10 +21,11 @@ use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, ResponseError, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, web};
+use actix_ws::{Message as Frame, MessageStream, Session};
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt};
 use lockstep_actors::Node;
 use lockstep_actors::gateway::CallRequest;
 use lockstep_protocol::ids::ViewNumber;
@@ -148,9 +150,37 @@ fn encoded<T: Serialize>(value: &T) -> Result<HttpResponse, PeerRefused> {
 }
 
 async fn letters(api: web::Data<PeerApi>, body: Bytes) -> Result<HttpResponse, PeerRefused> {
-    let letters: Vec<Envelope> = parse(&body)?;
-    api.node()?.deliver_letters(letters)?;
+    take_letters(&api, &body)?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Letters without an answer to each: a request and its answer cost more than what most letters set off.
+async fn stream(api: web::Data<PeerApi>, request: HttpRequest, body: web::Payload) -> actix_web::Result<HttpResponse> {
+    api.node()?;
+    let (response, session, frames) = actix_ws::handle(&request, body)?;
+    actix_rt::spawn(take_frames(api, session, frames.max_frame_size(BODY_BYTES_MAX)));
+    Ok(response)
+}
+
+/// Until the other end closes it, or sends what is refused: it hears why when it asks with a request.
+async fn take_frames(api: web::Data<PeerApi>, session: Session, mut frames: MessageStream) {
+    while let Some(Ok(frame)) = frames.next().await {
+        let taken = match frame {
+            Frame::Binary(body) => take_letters(&api, &body),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Nop => Ok(()),
+            Frame::Text(_) | Frame::Continuation(_) | Frame::Close(_) => break,
+        };
+        if let Err(refused) = taken {
+            log::debug!("a stream of letters ends: {refused}");
+            break;
+        }
+    }
+    let _ = session.close(None).await; // The other end may have gone.
+}
+
+fn take_letters(api: &PeerApi, body: &[u8]) -> Result<(), PeerRefused> {
+    let letters: Vec<Envelope> = parse(body)?;
+    Ok(api.node()?.deliver_letters(letters)?)
 }
 
 async fn calls(api: web::Data<PeerApi>, body: Bytes) -> Result<HttpResponse, PeerRefused> {
@@ -201,6 +231,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         web::scope("/peer/v1")
             .wrap(from_fn(authorised))
             .route("/letters", web::post().to(letters))
+            .route("/stream", web::get().to(stream))
             .route("/calls", web::post().to(calls))
             .route("/leading", web::get().to(leading))
             .route("/status", web::get().to(status))

@@ -1,19 +1,24 @@
 //! Takes letters to other nodes: the [`Outbox`] of a data node or a witness.
 //!
 //! - One task for each address and lane, so that a snapshot never delays a heartbeat, and letters of one lane stay in order.
-//!   It sends all that waits as one request: the batch grows with the load, and a lone letter goes at once.
-//! - A refused or reset connection loses the letters of that request and is told to the node (`unreachable`). A connection that
-//!   was idle may have been closed by the other end's restart: the request is sent once more on a new one first. Letters may
-//!   be repeated.
-//! - An answer that does not come in time is a lost letter, and nothing else.
+//!   It sends all that waits together: the bundle grows with the load, and a lone letter goes at once.
+//! - The first bundle is a request of its own, whose answer says whether the peer takes letters at all, and if not, why. Those
+//!   that follow are frames of a stream, which nobody answers. When it ends, it begins anew in the same way.
+//! - A refused or reset connection loses letters and is told to the node (`unreachable`). A connection that was idle may
+//!   have been closed by the other end's restart: the request is sent once more on a new one first. Letters may be repeated.
+//!   When a stream ends soon after something was sent, the peer is asked at once whether it is there.
+//! - A bundle that is not taken in time is lost, and nothing else.
 //!
 //! Not here: what a loss means. The machines send again what matters.
 
 use super::peer_http::{self, PostFailed, Refusals};
+use actix_codec::Framed;
 use actix_rt::ArbiterHandle;
-use actix_rt::time::sleep;
+use actix_rt::time::{sleep, timeout};
+use awc::BoxedSocket;
+use awc::ws::{self, Codec};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use lockstep_actors::hands::Outbox;
 use lockstep_actors::{Arbiters, Node};
 use lockstep_protocol::ids::Address;
@@ -21,7 +26,7 @@ use lockstep_protocol::message::{Envelope, Lane};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// How many letters may wait in one lane; more are lost.
@@ -171,29 +176,100 @@ impl Bundle {
     }
 }
 
-async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letters: mpsc::Receiver<Envelope>) {
+/// One lane to one address.
+struct LaneTask {
+    context: Arc<LaneContext>,
+    to: Address,
+    lane: Lane,
+    client: awc::Client,
+    again: awc::Client,
+    letters: mpsc::Receiver<Envelope>,
+}
+
+type Stream = Framed<BoxedSocket, Codec>;
+
+async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, letters: mpsc::Receiver<Envelope>) {
     let client = peer_http::client(&context.secret, &context.own_name, 1);
     let again = peer_http::reconnecting_client(&context.secret, &context.own_name);
-    let url = peer_http::url(&to, "letters");
-    let patience = if lane == Lane::Bulk { BULK_PATIENCE } else { PATIENCE };
-    while let Some(first) = letters.recv().await {
+    let mut task = LaneTask { context, to, lane, client, again, letters };
+    while let Some(first) = task.letters.recv().await {
+        let body = task.bundle(&first).body();
+        if !task.request(body).await {
+            continue;
+        }
+        let Some(stream) = task.open().await else { continue };
+        let asks = task.stream(stream).await;
+        if asks {
+            task.request(Bundle::default().body()).await;
+        }
+    }
+}
+
+impl LaneTask {
+    /// This letter, and all that wait behind it.
+    fn bundle(&mut self, first: &Envelope) -> Bundle {
         let mut bundle = Bundle::default();
-        bundle.push(&first);
+        bundle.push(first);
         while bundle.encoded.len() < REQUEST_BYTES
-            && let Ok(next) = letters.try_recv()
+            && let Ok(next) = self.letters.try_recv()
         {
             bundle.push(&next);
         }
-        match post_twice([&client, &again], &url, bundle.body(), patience).await {
-            Ok(_) => {}
+        bundle
+    }
+
+    fn patience(&self) -> Duration {
+        if self.lane == Lane::Bulk { BULK_PATIENCE } else { PATIENCE }
+    }
+
+    /// Whether the peer took them.
+    async fn request(&self, body: Bytes) -> bool {
+        let url = peer_http::url(&self.to, "letters");
+        match post_twice([&self.client, &self.again], &url, body, self.patience()).await {
+            Ok(_) => return true,
             Err(PostFailed::Refused | PostFailed::Broken) => {
-                context.hears.unreachable(&to);
+                self.context.hears.unreachable(&self.to);
                 sleep(REFUSED_PAUSE).await;
             }
             Err(PostFailed::Silent | PostFailed::NotReady) => {
-                log::debug!("{to} did not take them; letters are lost ({lane:?})")
+                log::debug!("{} did not take them; letters are lost ({:?})", self.to, self.lane);
             }
-            Err(PostFailed::Denied(reason)) => context.refusals.log(&to, &reason),
+            Err(PostFailed::Denied(reason)) => self.context.refusals.log(&self.to, &reason),
+        }
+        false
+    }
+
+    async fn open(&self) -> Option<Stream> {
+        let opening = self.client.ws(peer_http::url(&self.to, "stream")).connect();
+        match timeout(PATIENCE, opening).await {
+            Ok(Ok((_, stream))) => Some(stream),
+            Ok(Err(error)) => {
+                log::debug!("{} takes no stream of letters: {error}", self.to);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Sends what comes until the stream ends. Whether letters may be lost with it whose answer somebody waits for.
+    async fn stream(&mut self, mut stream: Stream) -> bool {
+        let mut sent_at: Option<Instant> = None;
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = self.letters.recv() => next,
+                said = stream.next() => match said {
+                    // What the other end says, it says by ending it.
+                    Some(Ok(ws::Frame::Ping(_) | ws::Frame::Pong(_))) => continue,
+                    Some(_) | None => return sent_at.is_some_and(|at| at.elapsed() < PATIENCE),
+                },
+            };
+            let Some(first) = next else { return false };
+            let body = self.bundle(&first).body();
+            sent_at = Some(Instant::now());
+            if !matches!(timeout(self.patience(), stream.send(ws::Message::Binary(body))).await, Ok(Ok(()))) {
+                return true;
+            }
         }
     }
 }
@@ -258,7 +334,7 @@ async fn hold_open(context: &LaneContext, client: &awc::Client, address: &Addres
 mod tests {
     use super::*;
     use actix_web::dev::ServerHandle;
-    use actix_web::{App, HttpResponse, HttpServer, web};
+    use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
     use lockstep_protocol::ids::{Incarnation, NodeId, Peer, ViewNumber, Voter};
     use lockstep_protocol::message::{PROTOCOL_VERSION, PeerMessage};
     use std::net::TcpListener;
@@ -307,6 +383,17 @@ mod tests {
         HttpResponse::NoContent().finish()
     }
 
+    async fn take_frames(got: web::Data<Got>, request: HttpRequest, body: web::Payload) -> HttpResponse {
+        let (response, session, mut frames) = actix_ws::handle(&request, body).expect("a web socket");
+        actix_rt::spawn(async move {
+            let _open = session;
+            while let Some(Ok(actix_ws::Message::Binary(body))) = frames.next().await {
+                got.lock().expect("no panic").push(postcard::from_bytes(&body).expect("letters"));
+            }
+        });
+        response
+    }
+
     async fn watched() -> HttpResponse {
         let first = futures_util::stream::once(async { Ok::<_, actix_web::Error>(Bytes::from_static(b".")) });
         HttpResponse::Ok().streaming(first.chain(futures_util::stream::pending()))
@@ -318,7 +405,9 @@ mod tests {
         let kept = got.clone();
         let server = HttpServer::new(move || {
             let app = App::new().app_data(web::Data::new(kept.clone()));
-            app.route("/peer/v1/letters", web::post().to(take)).route("/peer/v1/watch", web::get().to(watched))
+            app.route("/peer/v1/letters", web::post().to(take))
+                .route("/peer/v1/stream", web::get().to(take_frames))
+                .route("/peer/v1/watch", web::get().to(watched))
         });
         let server = server.workers(1).disable_signals().listen(listener).expect("listens").run();
         let handle = server.handle();
@@ -359,6 +448,22 @@ mod tests {
         server.stop(false).await;
         let heard = Arc::<Heard>::default();
         outbox(&heard).send(&to, letter(1));
+        until(|| !heard.all().is_empty()).await;
+        assert_eq!(heard.all(), [format!("unreachable {to}")]);
+    }
+
+    #[actix_rt::test]
+    async fn r11_a_process_that_dies_with_letters_on_their_way_is_told_at_once() {
+        let (to, got, server) = peer();
+        let heard = Arc::<Heard>::default();
+        let outbox = outbox(&heard);
+        for count in 1..=2 {
+            outbox.send(&to, letter(count as u64));
+            until(|| got.lock().expect("no panic").concat().len() == count).await;
+        }
+        assert_eq!(heard.all(), Vec::<String>::new());
+        // The second was a frame of the stream, which nobody answered: it may have been lost.
+        server.stop(false).await;
         until(|| !heard.all().is_empty()).await;
         assert_eq!(heard.all(), [format!("unreachable {to}")]);
     }
