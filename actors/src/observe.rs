@@ -81,6 +81,7 @@ impl Observer {
             | Note::Release { .. }
             | Note::Granted { .. }
             | Note::CommitSeen { .. }
+            | Note::Applying { .. }
             | Note::LogPosition { .. }
             | Note::SyncBegan { .. }
             | Note::Synced { .. }

@@ -1,8 +1,9 @@
 //! The primary's side of two-phase commit (R-1..R-10), and what a new primary does first.
 //!
-//! One entry is in flight at a time: while it is, the next batch gathers. Votes and acknowledgements count only for the
-//! view and attempt in which they were asked. A replica that does not answer is set offline by a view change, after which
-//! the entry goes on in the new view; only what this primary formed itself may be aborted.
+//! One entry is out for votes at a time: while it is, the next batch gathers. That one is sent as soon as the store here was asked
+//! to apply the decided one, whose acknowledgements come in meanwhile: so one slot is in doubt on each replica, as before.
+//! Votes and acknowledgements count only for the view and attempt in which they were asked. A replica that does not answer is
+//! set offline by a view change, after which the entry goes on in the new view; only what this primary formed itself may be aborted.
 //!
 //! `queue.rs`: what waits, and its locks. `flight.rs`: the entry in flight. `course.rs`: what is told of a view. Not here: this node's own vote, which is cast
 //! like any other (`replica.rs`), and deciding the next view (`campaign.rs`).
@@ -52,6 +53,8 @@ pub enum Input {
     Vote { from: Peer, view: ViewNumber, attempt: Attempt, index: Index, refusal: Option<Refusal> },
     ///
     Committed { from: Peer, view: ViewNumber, attempt: Attempt, index: Index },
+    /// The store here was asked to apply what is committed up to this index.
+    Applying { index: Index },
     /// The entry is applied here.
     Applied { index: Index, outcomes: Vec<Outcome> },
     /// A view is in force.
@@ -87,6 +90,9 @@ enum Phase {
     HandingOver { to: NodeId, leaves: bool, since: Millis },
 }
 
+/// How many decided entries may wait for acknowledgements before the next one is sent for votes.
+const COMMITTING_MAX: usize = 4;
+
 /// How many entries of this view are remembered for a replica with a gap.
 const SENT_ENTRIES_MAX: usize = 8;
 
@@ -101,7 +107,7 @@ pub struct Coordinator {
     /// The last view in which this process led until the view's end.
     led: Option<ViewNumber>,
     attempt: Attempt,
-    /// The last entry that is committed by all, and the chain there.
+    /// The last decided entry, and the chain there.
     end: (Index, Hash),
     last_timestamp: Timestamp,
     /// The keys' clock when this node first asked for it as primary, and when that was (section 4).
@@ -112,7 +118,10 @@ pub struct Coordinator {
     /// The storage was asked about it under this round; else it is to be asked (again) first.
     asked: bool,
     round: u64,
+    /// The entry that is out for votes, or waits for its locks.
     flight: Option<Flight>,
+    /// Decided entries whose acknowledgements come in, in order.
+    committing: VecDeque<Flight>,
     /// entries of the log that are still to be committed again, in order.
     inherited: VecDeque<Flight>,
     view_entry_done: bool,
@@ -148,6 +157,7 @@ impl Coordinator {
             asked: false,
             round: 0,
             flight: None,
+            committing: VecDeque::new(),
             inherited: VecDeque::new(),
             view_entry_done: false,
             settled: Vec::new(),
@@ -166,9 +176,9 @@ impl Coordinator {
             status.serving = Some(self.number());
             status.role = Role::Primary;
         }
-        let in_flight = self.flight.as_ref().and_then(|flight| flight.own.as_ref());
+        let in_flight = self.committing.iter().chain(&self.flight).filter_map(|flight| flight.own.as_ref());
         let examined = self.examining.as_ref().map_or(0, |picked| picked.operations.len());
-        let sent = in_flight.map_or(0, |own| own.picked.operations.len());
+        let sent = in_flight.map(|own| own.picked.operations.len()).sum::<usize>();
         status.writes_waiting = (self.queue.len() + examined + sent) as u64;
     }
 
@@ -229,10 +239,10 @@ impl Coordinator {
 
     /// an operation with this key that waits, is looked at, or is in flight.
     fn pending_with_key(&mut self, operation: &Operation) -> Option<&mut Pending> {
-        let in_flight = self.flight.as_mut().and_then(|flight| flight.own.as_mut());
+        let in_flight = self.committing.iter_mut().chain(&mut self.flight).filter_map(|flight| flight.own.as_mut());
         let inherited = self.inherited.iter_mut().filter_map(|flight| flight.own.as_mut());
         let settled = self.settled.iter_mut().map(|(_, own)| own);
-        let owns = in_flight.into_iter().chain(inherited).chain(settled).map(|own| &mut own.picked);
+        let owns = in_flight.chain(inherited).chain(settled).map(|own| &mut own.picked);
         let picked = self.examining.as_mut().into_iter().chain(owns);
         let mut known = picked.flat_map(|picked| picked.operations.iter_mut().map(|(_, pending)| pending));
         let known = known.find(|pending| pending.operation.owner == operation.owner);
@@ -248,9 +258,12 @@ impl Coordinator {
         effects
     }
 
-    /// forms the next batch when nothing is in flight and something is ready.
+    /// forms the next batch when nothing is out for votes and something is ready. What it meets is the state after all that
+    /// was decided.
     fn form(&mut self, now: Now) -> Effects {
-        let busy = self.flight.is_some() || (self.examining.is_some() && self.asked) || self.paced_until > now.elapsed;
+        let serves = matches!(self.phase, Phase::Serving | Phase::HandingOver { .. });
+        let asked = self.examining.is_some() && self.asked;
+        let busy = !serves || asked || !self.may_send() || self.paced_until > now.elapsed;
         if busy || (self.examining.is_none() && !self.queue.is_ready()) {
             return Effects::none();
         }
@@ -347,16 +360,33 @@ impl Coordinator {
         effects
     }
 
-    /// What happens next when nothing is in flight.
+    /// Whether the store was asked to apply all that was decided.
+    fn is_ordered(&self) -> bool {
+        self.committing.iter().all(|flight| flight.ordered)
+    }
+
+    /// Whether another entry may be sent for votes.
+    fn may_send(&self) -> bool {
+        self.flight.is_none() && self.is_ordered() && self.committing.len() < COMMITTING_MAX
+    }
+
+    /// Whether it serves, and nothing holds locks up that a client could wait for.
+    fn is_idle(&self) -> bool {
+        let is_free = self.flight.is_none() && self.examining.is_none() && self.is_ordered();
+        self.phase == Phase::Serving && is_free
+    }
+
+    /// What happens next when nothing is out for votes; a view begins, and ends, with nothing to be acknowledged either.
     fn next(&mut self, now: Now) -> Effects {
         if self.flight.is_some() {
             return Effects::none();
         }
         match self.phase {
             Phase::Idle => Effects::none(),
-            Phase::Recovering => self.recover(now),
             Phase::Serving => self.form_or_tell(now),
             Phase::HandingOver { .. } if self.examining.is_some() => self.form(now),
+            Phase::Recovering | Phase::HandingOver { .. } if !self.committing.is_empty() => Effects::none(),
+            Phase::Recovering => self.recover(now),
             Phase::HandingOver { to, leaves, since } => self.hand_over_now(now, (to, leaves), since),
         }
     }
@@ -402,15 +432,16 @@ impl Machine for Coordinator {
             Input::Granted { owner } => self.on_granted(now, owner),
             Input::Examined { round, verdicts, keys_at } => self.on_examined(now, round, verdicts, keys_at),
             Input::Vote { from, view, attempt, index, refusal } => {
-                let Some(id) = self.answers(&from, view, attempt, index, Stage::Voting) else { return Effects::none() };
-                self.on_vote(now, id, refusal)
+                let asked = |flight: &&Flight| (flight.attempt, flight.entry.index) == (attempt, index);
+                let is_asked = self.flight.iter().any(|flight| flight.stage == Stage::Voting && asked(&flight));
+                let id = self.answers(&from, view).filter(|_| is_asked);
+                id.map_or_else(Effects::none, |id| self.on_vote(now, id, refusal))
             }
             Input::Committed { from, view, attempt, index } => {
-                let Some(id) = self.answers(&from, view, attempt, index, Stage::Committing) else {
-                    return Effects::none();
-                };
-                self.on_committed(now, id)
+                let id = self.answers(&from, view);
+                id.map_or_else(Effects::none, |id| self.on_committed(now, id, (attempt, index)))
             }
+            Input::Applying { index } => self.on_applying(now, index),
             Input::Applied { index, outcomes } => self.on_applied(now, index, outcomes),
             Input::ViewChanged(view) => self.on_view_changed(now, view),
             Input::Lead { view, tail, committed, last_timestamp } => {
@@ -433,10 +464,11 @@ impl Machine for Coordinator {
     }
 
     fn deadline(&self) -> Option<Millis> {
-        let flight = self.flight.iter().flat_map(|flight| [flight.resend_at, flight.deadline]).min();
-        let idle = self.phase == Phase::Serving && self.flight.is_none() && self.examining.is_none();
+        let in_flight = self.committing.iter().chain(&self.flight);
+        let flight = in_flight.flat_map(|flight| [flight.resend_at, flight.deadline]).min();
+        let idle = self.is_idle();
         let locks = self.queue.deadline().filter(|_| idle);
-        let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver { .. }) && self.flight.is_none();
+        let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver { .. }) && self.may_send();
         let ready = if self.examining.is_some() { !self.asked } else { idle && self.queue.is_ready() };
         let paced = Some(self.paced_until).filter(|_| forms && ready);
         let told = self.courses.deadline().filter(|_| idle);
@@ -448,8 +480,7 @@ impl Machine for Coordinator {
         let mut effects = Effects::none();
         self.campaign_until.take_if(|until| *until <= now.elapsed);
         effects.append(self.on_flight_deadlines(now));
-        let idle = self.phase == Phase::Serving && self.flight.is_none() && self.examining.is_none();
-        if idle {
+        if self.is_idle() {
             let (gone, failed) = self.queue.expire(now.elapsed);
             effects.append(gone);
             for pending in failed {

@@ -213,6 +213,12 @@ pub enum Note {
         /// The chain there.
         hash: Hash,
     },
+    /// Replica, of the primary, to coordinator: the store is asked to apply what is committed up to here. It serves in order, so
+    /// whatever is asked of it from now on sees that.
+    Applying {
+        /// Up to where.
+        index: Index,
+    },
     /// Replica to heartbeat and sync: where the log stands.
     LogPosition {
         /// Where it ends.

@@ -102,8 +102,6 @@ pub struct Replica {
     /// The entry whose locks this node waits for.
     waiting: Option<Waiting>,
     acknowledgements: Vec<Acknowledgement>,
-    /// Committed slots whose locks go once the store shows them.
-    locked_until_applied: Vec<(Index, u64)>,
     /// Counts acquisitions of locks.
     last_lock: u64,
     writes: BTreeMap<WriteId, AfterWrite>,
@@ -130,7 +128,6 @@ impl Replica {
             slots: Slots::new(recovered),
             waiting: None,
             acknowledgements: Vec::new(),
-            locked_until_applied: Vec::new(),
             last_lock: 0,
             writes: BTreeMap::new(),
             last_write: WriteId(0),

@@ -299,6 +299,7 @@ pub fn note(note: Note) -> Vec<Delivery> {
         Note::Release { owner } => vec![Locks(lock::Input::Release { owner })],
         Note::Granted { owner } => vec![granted(owner)],
         Note::CommitSeen { index, hash } => vec![Replica(replica::Input::CommitSeen { index, hash })],
+        Note::Applying { index } => vec![Coordinator(coordinator::Input::Applying { index })],
         Note::LogPosition { log_end, committed } => vec![
             Heartbeat(heartbeat::Input::LogPosition { log_end, committed }),
             Sync(sync::Input::LogPosition { log_end, committed }),

@@ -1,4 +1,4 @@
-//! The one entry that is out for votes, or decided and not yet acknowledged by all (R-4..R-9).
+//! An entry that is out for votes, or decided and not yet acknowledged by all (R-4..R-9).
 //!
 //! Not here: what follows from a vote (`coordinator.rs`).
 
@@ -49,6 +49,8 @@ pub(super) struct Flight {
     pub stage: Stage,
     /// Who voted yes on this attempt; then, who acknowledged the commit.
     pub heard: BTreeSet<NodeId>,
+    /// The store here was asked to apply it: whatever asks the store from now on sees it.
+    pub ordered: bool,
     /// It is applied here.
     pub applied: bool,
     /// Every replica of some view voted yes: it can never be aborted any more.
@@ -77,6 +79,7 @@ impl Flight {
             attempt: Attempt(0),
             stage: Stage::Locking,
             heard: BTreeSet::new(),
+            ordered: false,
             applied: false,
             decided: false,
             inherited_lock: None,
@@ -112,6 +115,18 @@ impl Flight {
     /// Whether it may be aborted: formed here, never decided, not an abort already.
     pub fn may_abort(&self) -> bool {
         !self.decided && self.own.as_ref().is_some_and(|own| !own.aborted)
+    }
+
+    /// Decided: what it locked here may go, once the store was asked to apply it.
+    pub fn locks_to_release(&mut self) -> Vec<LockOwner> {
+        let tickets = self.own.as_mut().map(|own| std::mem::take(&mut own.picked.tickets));
+        tickets.into_iter().flatten().chain(self.inherited_lock.take()).collect()
+    }
+
+    /// A view has ended: nothing is sent until the next one is led.
+    pub fn pause(&mut self) {
+        self.stage = Stage::Locking;
+        (self.resend_at, self.deadline) = (Millis(u64::MAX), Millis(u64::MAX));
     }
 
     /// Turns it into an abort of the same slot, to be sent under the next attempt.

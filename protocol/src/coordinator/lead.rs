@@ -21,12 +21,10 @@ impl Coordinator {
         } else if self.is_leading() {
             self.led = Some(was);
         }
-        self.courses.view_changed(number, self.flight.as_ref().and_then(|flight| flight.sent_at), now.elapsed);
-        // Till `Lead` comes nothing is sent: the attempt in flight is one of the view that has ended.
-        if let Some(flight) = &mut self.flight {
-            flight.stage = Stage::Locking;
-            (flight.resend_at, flight.deadline) = (Millis(u64::MAX), Millis(u64::MAX));
-        }
+        let interrupted = self.committing.iter().chain(&self.flight).find_map(|flight| flight.sent_at);
+        self.courses.view_changed(number, interrupted, now.elapsed);
+        // Till `Lead` comes nothing is sent: the attempts in flight are those of the view that has ended.
+        self.committing.iter_mut().chain(&mut self.flight).for_each(Flight::pause);
         self.asked = false; // What was examined meets another state now.
         self.phase = Phase::Idle;
         self.view = Some(view);
@@ -66,7 +64,8 @@ impl Coordinator {
     /// primary serves, and it would wait for them.
     fn inherit(&mut self, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) -> Effects {
         let mut effects = Effects::none();
-        let mut known: Vec<Flight> = self.flight.take().into_iter().chain(self.inherited.drain(..)).collect();
+        let in_flight = self.committing.drain(..).chain(self.flight.take());
+        let mut known: Vec<Flight> = in_flight.chain(self.inherited.drain(..)).collect();
         for flight in &mut known {
             flight.stage = Stage::Locking;
             if flight.entry.index <= committed.0
@@ -159,7 +158,7 @@ impl Coordinator {
     /// what was not sent never took effect; what was sent may have.
     fn stop_leading(&mut self) -> Effects {
         let mut effects = self.turn_away(&Answer::Failed(self.not_primary()));
-        let flights = self.flight.take().into_iter().chain(self.inherited.drain(..));
+        let flights = self.committing.drain(..).chain(self.flight.take()).chain(self.inherited.drain(..));
         let mut owns: Vec<_> = self.settled.drain(..).map(|(_, own)| own).collect();
         for flight in flights {
             effects.append(super::release(flight.inherited_lock.into_iter().collect()));

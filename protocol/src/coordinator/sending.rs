@@ -7,6 +7,9 @@ use crate::lock::LockOwner;
 use crate::machine::{Effects, Note};
 use crate::message::{PeerMessage, Refusal};
 use crate::operation::{Answer, Outcome};
+use crate::view::View;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 impl Coordinator {
     /// Sends an entry for votes under the next attempt; the third failed attempt is followed by an abort.
@@ -21,24 +24,26 @@ impl Coordinator {
         }
         self.attempt = self.attempt.next();
         flight.attempt = self.attempt;
-        self.enter(now, flight, Stage::Voting)
+        let effects = self.enter(now, &mut flight, Stage::Voting);
+        self.flight = Some(flight);
+        effects
     }
 
-    fn enter(&mut self, now: Now, mut flight: Flight, stage: Stage) -> Effects {
+    /// Sends the letters of this stage.
+    fn enter(&self, now: Now, flight: &mut Flight, stage: Stage) -> Effects {
         flight.stage = stage;
         flight.sent_at.get_or_insert(now.elapsed);
         flight.heard.clear();
         flight.heard_at = now.elapsed;
         flight.resend_at = now.elapsed.plus(self.timing.resend_ms);
         flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
-        self.flight = Some(flight);
-        self.send_stage()
+        self.send_stage(flight)
     }
 
     /// The stage's letter to every replica that has not answered it, this node's own included.
-    fn send_stage(&self) -> Effects {
+    fn send_stage(&self, flight: &Flight) -> Effects {
         let mut effects = Effects::none();
-        let (Some(view), Some(flight)) = (&self.view, &self.flight) else { return effects };
+        let Some(view) = &self.view else { return effects };
         let Some(letter) = flight.letter(view.number, self.end.0) else { return effects };
         for id in flight.missing(view) {
             if let Some(seat) = view.replicas.get(&id) {
@@ -48,20 +53,11 @@ impl Coordinator {
         effects
     }
 
-    /// Who answers, if the answer counts: of this view, attempt and slot, at this stage.
-    pub(super) fn answers(
-        &self,
-        from: &Peer,
-        view: ViewNumber,
-        attempt: Attempt,
-        index: Index,
-        stage: Stage,
-    ) -> Option<NodeId> {
-        let known = self.view.as_ref().filter(|known| known.number == view && known.lists_replica(from))?;
-        let flight = self.flight.as_ref().filter(|_| self.is_leading())?;
-        let fits = flight.attempt == attempt && flight.entry.index == index && flight.stage == stage;
-        let id = from.voter.node().filter(|id| known.replicas.contains_key(id))?;
-        fits.then_some(id)
+    /// Who answers, if that one is a replica of the view that this node leads.
+    pub(super) fn answers(&self, from: &Peer, view: ViewNumber) -> Option<NodeId> {
+        let leads = |known: &&Arc<View>| self.is_leading() && known.number == view && known.lists_replica(from);
+        let known = self.view.as_ref().filter(leads)?;
+        from.voter.node().filter(|id| known.replicas.contains_key(id))
     }
 
     pub(super) fn on_vote(&mut self, now: Now, from: NodeId, refusal: Option<Refusal>) -> Effects {
@@ -88,10 +84,23 @@ impl Coordinator {
             self.flight = Some(flight);
             return Effects::none();
         }
-        // that is the decision. It needs no record of its own.
-        flight.decided = true;
-        let mut effects = self.enter(now, flight, Stage::Committing);
+        let mut effects = self.decide(now, flight);
         effects.append(self.judge_slowness(now, &view, from, before));
+        effects
+    }
+
+    /// that is the decision. It needs no record of its own.
+    fn decide(&mut self, now: Now, mut flight: Flight) -> Effects {
+        flight.decided = true;
+        self.end = (flight.entry.index, flight.entry.hash);
+        self.sent.push_back((flight.attempt, flight.entry.clone()));
+        if self.sent.len() > SENT_ENTRIES_MAX {
+            self.sent.pop_front();
+        }
+        self.courses.told(&flight.entry.batch);
+        self.paced_until = if self.pace_ms > 0 { now.elapsed.plus(self.pace_ms) } else { Millis(0) };
+        let effects = self.enter(now, &mut flight, Stage::Committing);
+        self.committing.push_back(flight);
         effects
     }
 
@@ -139,15 +148,29 @@ impl Coordinator {
         effects
     }
 
-    pub(super) fn on_committed(&mut self, now: Now, from: NodeId) -> Effects {
-        if let Some(flight) = &mut self.flight {
-            flight.heard.insert(from);
+    pub(super) fn on_committed(&mut self, now: Now, from: NodeId, asked: (Attempt, Index)) -> Effects {
+        let of =
+            |flight: &&mut Flight| (flight.attempt, flight.entry.index) == asked && flight.stage == Stage::Committing;
+        let Some(flight) = self.committing.iter_mut().find(of) else { return Effects::none() };
+        flight.heard.insert(from);
+        self.finish_complete(now)
+    }
+
+    /// Locks go as soon as nobody can come before what they protect: whoever gets them asks the store after this.
+    pub(super) fn on_applying(&mut self, now: Now, index: Index) -> Effects {
+        let mut effects = Effects::none();
+        let decided = self.committing.iter_mut().filter(|flight| flight.stage == Stage::Committing);
+        for flight in decided.filter(|flight| flight.entry.index <= index) {
+            flight.ordered = true;
+            effects.append(super::release(flight.locks_to_release()));
         }
-        self.finish_if_complete(now)
+        self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
+        effects.append(self.next(now));
+        effects
     }
 
     pub(super) fn on_applied(&mut self, now: Now, index: Index, outcomes: Vec<Outcome>) -> Effects {
-        let waiting = self.flight.iter_mut().chain(self.inherited.iter_mut());
+        let waiting = self.committing.iter_mut().chain(&mut self.flight).chain(&mut self.inherited);
         for flight in waiting.filter(|flight| flight.entry.index == index) {
             flight.applied = true;
             if let Some(own) = &mut flight.own {
@@ -157,29 +180,28 @@ impl Coordinator {
         for (_, own) in self.settled.iter_mut().filter(|(at, _)| *at == index) {
             own.outcomes.get_or_insert_with(|| outcomes.clone());
         }
-        let mut effects = self.finish_if_complete(now);
+        let mut effects = self.finish_complete(now);
         effects.append(self.tell_settled_if_serving());
         effects
     }
 
     /// the clients hear only after every replica of the view has acknowledged the commit.
-    fn finish_if_complete(&mut self, now: Now) -> Effects {
-        let Some(view) = self.view.clone() else { return Effects::none() };
-        let done =
-            |flight: &mut Flight| flight.stage == Stage::Committing && flight.is_complete(&view) && flight.applied;
-        let Some(flight) = self.flight.take_if(done) else { return Effects::none() };
-        self.end = (flight.entry.index, flight.entry.hash);
-        self.sent.push_back((flight.attempt, flight.entry.clone()));
-        if self.sent.len() > SENT_ENTRIES_MAX {
-            self.sent.pop_front();
+    fn finish_complete(&mut self, now: Now) -> Effects {
+        let mut effects = Effects::none();
+        let Some(view) = self.view.clone() else { return effects };
+        let is_done =
+            |flight: &Flight| flight.stage == Stage::Committing && flight.is_complete(&view) && flight.applied;
+        let done: VecDeque<Flight>;
+        (done, self.committing) = std::mem::take(&mut self.committing).into_iter().partition(is_done);
+        if done.is_empty() {
+            return effects;
         }
-        self.courses.told(&flight.entry.batch);
-        let mut effects = super::release(flight.inherited_lock.into_iter().collect());
-        if let Some(own) = flight.own {
-            effects.append(self.tell_all(flight.entry.index, own));
+        for mut flight in done {
+            effects.append(super::release(flight.locks_to_release()));
+            if let Some(own) = flight.own {
+                effects.append(self.tell_all(flight.entry.index, own));
+            }
         }
-        self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
-        self.paced_until = now.elapsed.plus(self.pace_ms);
         effects.append(self.next(now));
         effects
     }
@@ -203,20 +225,27 @@ impl Coordinator {
 
     /// Letters that may be lost are sent again; who stays silent is set offline.
     pub(super) fn on_flight_deadlines(&mut self, now: Now) -> Effects {
-        let Some(view) = self.view.clone() else { return Effects::none() };
-        let resend_ms = self.timing.resend_ms;
-        let Some(flight) = &mut self.flight else { return Effects::none() };
-        if flight.deadline <= now.elapsed {
-            flight.deadline = now.elapsed.plus(self.timing.vote_timeout_ms);
-            let missing: Vec<NodeId> = flight.missing(&view).collect();
-            let ms = self.timing.vote_timeout_ms;
-            return self.set_offline(now, &missing, Fault::Slow { ms });
+        let mut effects = Effects::none();
+        let Some(view) = self.view.clone() else { return effects };
+        let (resend_ms, ms) = (self.timing.resend_ms, self.timing.vote_timeout_ms);
+        let (mut silent, mut due) = (BTreeSet::new(), Vec::new());
+        for flight in self.committing.iter_mut().chain(&mut self.flight) {
+            if flight.deadline <= now.elapsed {
+                flight.deadline = now.elapsed.plus(ms);
+                silent.extend(flight.missing(&view));
+            } else if flight.resend_at <= now.elapsed {
+                flight.resend_at = now.elapsed.plus(resend_ms);
+                due.push(flight.clone());
+            }
         }
-        if flight.resend_at > now.elapsed {
-            return Effects::none();
+        for flight in due {
+            effects.append(self.send_stage(&flight));
         }
-        flight.resend_at = now.elapsed.plus(resend_ms);
-        self.send_stage()
+        if !silent.is_empty() {
+            let silent: Vec<NodeId> = silent.into_iter().collect();
+            effects.append(self.set_offline(now, &silent, Fault::Slow { ms }));
+        }
+        effects
     }
 
     /// A primary that cannot vote itself stops being one.
@@ -257,15 +286,13 @@ impl Coordinator {
 
     /// a replica whose answer is awaited has crashed.
     pub(super) fn on_unreachable(&mut self, now: Now, address: &Address) -> Effects {
-        let (Some(view), Some(flight)) = (&self.view, &self.flight) else { return Effects::none() };
-        let crashed = flight.missing(view).find(|id| {
+        let Some(view) = &self.view else { return Effects::none() };
+        let sent = self.committing.iter().chain(&self.flight).filter(|flight| flight.stage != Stage::Locking);
+        let crashed = sent.flat_map(|flight| flight.missing(view)).find(|id| {
             let seat = view.replicas.get(id);
             Voter::Replica(*id) != self.me.voter && seat.is_some_and(|seat| seat.address == *address)
         });
-        match crashed {
-            Some(id) if flight.stage != Stage::Locking => self.set_offline(now, &[id], Fault::Reset),
-            Some(_) | None => Effects::none(),
-        }
+        crashed.map_or_else(Effects::none, |id| self.set_offline(now, &[id], Fault::Reset))
     }
 
     /// finishes what is in flight, then has the next view decided. Named nobody, this node is about to stop.

@@ -57,15 +57,22 @@ impl Primary {
 
     /// Lets everything in flight commit, until nothing is.
     fn serving(mut self) -> Self {
-        while self.machine.flight.is_some() {
+        while self.machine.flight.is_some() || !self.machine.committing.is_empty() {
             let _ = self.complete();
         }
         assert_eq!(self.machine.phase, Phase::Serving);
         self
     }
 
+    /// What is out for votes, else what was decided last.
     fn flight(&self) -> (Attempt, Arc<Entry>) {
-        let flight = self.machine.flight.as_ref().expect("something is in flight");
+        let flight = self.machine.flight.as_ref().or(self.machine.committing.back()).expect("something is in flight");
+        (flight.attempt, flight.entry.clone())
+    }
+
+    /// What is not acknowledged yet, the earliest; else what is out for votes.
+    fn committing(&self) -> (Attempt, Arc<Entry>) {
+        let flight = self.machine.committing.front().or(self.machine.flight.as_ref()).expect("something is in flight");
         (flight.attempt, flight.entry.clone())
     }
 
@@ -76,7 +83,7 @@ impl Primary {
     }
 
     fn acknowledge(&mut self, from: u32) -> Effects {
-        let (attempt, entry) = self.flight();
+        let (attempt, entry) = self.committing();
         let view = self.view.number;
         self.machine.step(at(10), Input::Committed { from: node(from), view, attempt, index: entry.index })
     }
@@ -106,13 +113,32 @@ impl Primary {
         effects
     }
 
+    /// The store is asked to apply it; locks go.
+    fn order(&mut self) -> Effects {
+        let index = self.committing().1.index;
+        self.machine.step(at(10), Input::Applying { index })
+    }
+
     fn apply(&mut self) -> Effects {
-        let (_, entry) = self.flight();
+        let mut effects = self.order();
+        effects.append(self.applied());
+        effects
+    }
+
+    fn applied(&mut self) -> Effects {
+        let (_, entry) = self.committing();
         let outcomes = match &entry.batch {
             Batch::Operations { operations, .. } => operations.iter().map(outcome).collect(),
             Batch::Abort { .. } | Batch::View(_) | Batch::Courses(_) => Vec::new(),
         };
         self.machine.step(at(10), Input::Applied { index: entry.index, outcomes })
+    }
+
+    /// The store applied an entry of an earlier view.
+    fn applied_late(&mut self, entry: &Entry) -> Effects {
+        let Batch::Operations { operations, .. } = &entry.batch else { panic!("only posts here") };
+        let outcomes = operations.iter().map(outcome).collect();
+        self.machine.step(at(20), Input::Applied { index: entry.index, outcomes })
     }
 
     /// A write, through its locks and the look at the store, until it is in flight or waits.
@@ -435,6 +461,59 @@ fn r17_a_hand_over_finishes_what_is_in_flight_first() {
         }),
         "the highest other"
     );
+}
+
+#[test]
+fn r4_the_next_batch_goes_out_as_soon_as_the_store_was_asked_to_apply_the_decided_one() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let first = primary.flight().1;
+    assert!(prepares(&primary.submit(2, post("b"))).is_empty(), "one slot is in doubt");
+    let decided = primary.vote_all();
+    assert_eq!((commits(&decided), prepares(&decided).len()), (2, 0), "what it would meet is not asked for yet");
+    let effects = primary.order();
+    let released = |effect: &Effect| matches!(effect, Effect::Tell(Note::Release { .. }));
+    assert!(effects.as_slice().iter().any(released), "its locks go");
+    let sent = prepares(&primary.settle(effects));
+    assert_eq!(sent.len(), 2);
+    assert!(sent.iter().all(|(_, _, entry)| entry.index == first.index.next() && entry.prev_hash == first.hash));
+    assert!(answers(&primary.applied()).is_empty(), "R-7: nobody has acknowledged");
+    assert!(answers(&primary.acknowledge(3)).is_empty());
+    assert!(is_written(&answers(&primary.acknowledge(1)), 1), "while the second is out for votes");
+    assert!(is_written(&answers(&primary.complete()), 2));
+}
+
+#[test]
+fn r16_what_was_decided_and_what_was_out_for_votes_both_go_on_in_the_next_view() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let first = primary.flight().1;
+    let _ = primary.submit(2, post("b"));
+    let _ = primary.vote_all();
+    let effects = primary.order();
+    let _ = primary.settle(effects);
+    let second = primary.flight().1;
+    // The first is committed here; nobody else has acknowledged it. The second is in this node's log.
+    let effects = primary.next_view(view(2, 3, &[1, 3], 0), vec![second.clone()], (first.index, first.hash));
+    assert!(answers(&effects).is_empty(), "R-9: not before the view entry");
+    assert!(prepares(&effects).iter().all(|(_, attempt, entry)| *attempt == Attempt(1) && *entry == second));
+    let _ = primary.applied_late(&first);
+    let _ = primary.complete();
+    let told = answers(&primary.complete());
+    assert!(matches!(primary.machine.phase, Phase::Serving));
+    assert!(is_written(&told, 1), "{told:?}");
+}
+
+#[test]
+fn r8_who_does_not_acknowledge_is_set_offline_though_it_votes_on() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let _ = primary.vote_all();
+    let _ = primary.apply();
+    let _ = primary.acknowledge(3);
+    let timeout = setup(&node(3)).timing.vote_timeout_ms;
+    let effects = primary.machine.tick(at(10 + timeout));
+    assert!(notes(&effects).iter().any(|note| sets_offline(note, 1, Fault::Slow { ms: timeout })), "{effects:?}");
 }
 
 #[test]

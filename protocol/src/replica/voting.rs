@@ -290,11 +290,16 @@ impl Replica {
         let mut effects = Effects::none();
         let committed = self.slots.commit_to(index);
         for slot in &committed {
-            // Strict: the locks go only when the store shows it.
-            self.locked_until_applied.extend(slot.lock.map(|lock| (slot.entry.index, lock)));
             effects.storage(StorageRequest::Apply { entry: slot.entry.clone() });
+            // Strict: the locks go when the commit is ordered, for the store serves in order.
+            if let Some(lock) = slot.lock {
+                effects.tell(Note::Release { owner: LockOwner::Slot(lock) });
+            }
         }
-        if !committed.is_empty() {
+        if let Some(last) = committed.last() {
+            if self.view.as_ref().is_some_and(|view| self.leads(view)) {
+                effects.tell(Note::Applying { index: last.entry.index });
+            }
             effects.append(self.log_position());
         }
         effects
@@ -303,9 +308,6 @@ impl Replica {
     pub(super) fn on_applied(&mut self, index: Index) -> Effects {
         self.slots.applied = self.slots.applied.max(index);
         let mut effects = Effects::none();
-        for (_, lock) in self.locked_until_applied.extract_if(.., |(held, _)| *held <= index) {
-            effects.tell(Note::Release { owner: LockOwner::Slot(lock) });
-        }
         for done in self.acknowledgements.extract_if(.., |waiting| waiting.index <= index) {
             effects.append(acknowledge(&done));
         }

@@ -64,12 +64,9 @@ fn section_12_under_a_load_that_never_ends_it_is_told_all_the_same() {
     let _ = primary.settle(asked);
     let effects = primary.vote_all();
     assert!(answers(&effects).is_empty());
-    let _ = primary.apply();
-    let _ = primary.acknowledge(1);
-    let (attempt, entry) = primary.flight();
-    let last = Input::Committed { from: node(3), view: ViewNumber(1), attempt, index: entry.index };
-    let _ = primary.machine.step(late, last);
+    let _ = primary.machine.step(late, Input::Applying { index: primary.committing().1.index });
     assert!(told(&primary).is_some(), "the second write waits for one entry");
+    assert!(is_written(&answers(&primary.complete()), 1));
     let effects = primary.complete();
     let _ = primary.settle(effects);
     assert!(matches!(primary.flight().1.batch, Batch::Operations { .. }));
