@@ -9,6 +9,7 @@
 //!
 //! Not here: what a loss means. The machines send again what matters.
 
+use super::metrics::LetterFigures;
 use super::peer_http::{self, PostFailed, Refusals};
 use actix_rt::ArbiterHandle;
 use actix_rt::time::sleep;
@@ -80,6 +81,7 @@ struct LaneContext {
     own_name: String,
     hears: Arc<dyn HearsNetwork>,
     refusals: Refusals,
+    letters: Arc<LetterFigures>,
 }
 
 impl PeerClient {
@@ -87,13 +89,20 @@ impl PeerClient {
     #[must_use]
     pub fn new(secret: &str, own_name: &str, hears: Arc<dyn HearsNetwork>, arbiters: Arbiters) -> Arc<Self> {
         let (secret, own_name) = (secret.to_owned(), own_name.to_owned());
-        let context = Arc::new(LaneContext { secret, own_name, hears, refusals: Refusals::default() });
+        let context =
+            Arc::new(LaneContext { secret, own_name, hears, refusals: Refusals::default(), letters: Arc::default() });
         let (watched, watching) = watch::channel(None);
         let keeper = context.clone();
         arbiters.vital.spawn_fn(move || {
             actix_rt::spawn(keep_watch(keeper, watching));
         });
         Arc::new(Self { context, arbiters, lanes: Mutex::default(), losses: AtomicU64::new(0), watched })
+    }
+
+    /// Counts its letters.
+    #[must_use]
+    pub fn letters(&self) -> Arc<LetterFigures> {
+        self.context.letters.clone()
     }
 
     /// Where a lane's task runs: with the actor that sends most of its letters.
@@ -124,6 +133,7 @@ impl Outbox for PeerClient {
     fn send(&self, to: &Address, letter: Envelope) {
         let lane = letter.message.lane();
         if self.lane(to, lane).try_send(letter).is_err() {
+            self.context.letters.add(lane, false, 1);
             let count = self.losses.fetch_add(1, Ordering::Relaxed);
             if count.is_multiple_of(LOSSES_PER_LINE) {
                 log::warn!("{to} does not take letters as fast as they come ({lane:?}): {} lost", count + 1);
@@ -184,7 +194,10 @@ async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, mut letter
         {
             bundle.push(&next);
         }
-        match post_twice([&client, &again], &url, bundle.body(), patience).await {
+        let count = bundle.letters_count as u64;
+        let posted = post_twice([&client, &again], &url, bundle.body(), patience).await;
+        context.letters.add(lane, posted.is_ok(), count);
+        match posted {
             Ok(_) => {}
             Err(PostFailed::Refused | PostFailed::Broken) => {
                 context.hears.unreachable(&to);
