@@ -5,8 +5,10 @@
 use crate::http::call_client::CallClient;
 use crate::http::client::ClientApi;
 use crate::http::client_server;
+use crate::http::metrics::Sources;
 use crate::node::{self, NodePlan, Signals};
-use lockstep_actors::gateway::{Gateway, GatewayActor, GatewayConfig, GatewayHandle};
+use crate::system::unix_seconds;
+use lockstep_actors::gateway::{Gateway, GatewayActor, GatewayConfig, GatewayFigures, GatewayHandle};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +26,8 @@ pub struct GatewayPlan {
     pub secret: String,
     /// Its witness, if it votes.
     pub witness: Option<NodePlan>,
+    /// Where it tells its metrics, beside the client port.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs a gateway until it is told to stop. Within an actix system. `api` makes the client API over the gateway's handle.
@@ -31,7 +35,8 @@ pub struct GatewayPlan {
 /// # Errors
 /// Why it could not start, for the operator.
 pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> ClientApi) -> Result<(), String> {
-    let GatewayPlan { config, name, listen, secret, witness } = plan;
+    let started_at = unix_seconds();
+    let GatewayPlan { config, name, listen, secret, witness, metrics } = plan;
     let mut told = Signals::new()?;
     let listener = node::listen_on(listen)?;
     let witness = match witness {
@@ -40,11 +45,16 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
     };
     let seed = getrandom::u64().map_err(|error| format!("no randomness: {error}"))?;
     let gateway = Gateway::default();
+    let figures = Arc::<GatewayFigures>::default();
+    let counts = figures.clone();
     let handle: Arc<dyn GatewayHandle> = Arc::new(gateway.clone());
     let on_thread = move || {
-        gateway.start_here(|| GatewayActor::new(config.clone(), Box::new(CallClient::new(&secret, &name)), seed));
+        let port = Box::new(CallClient::new(&secret, &name));
+        gateway.start_here(|| GatewayActor::new(config.clone(), port, seed, counts.clone()));
     };
-    let api = api(handle);
+    let node = witness.as_ref().map(|witness| witness.source.clone());
+    let api = api(handle).telling(figures, Sources { node, gateway: None, started_at });
+    node::serve_metrics(metrics, api.sources())?;
     let stopping = api.stopping();
     let server = client_server::serve(listener, api, on_thread).map_err(|error| format!("{listen}: {error}"))?;
     let serving = server.handle();

@@ -4,8 +4,11 @@
 //!
 //! Not here: the command line and the settings file, which give plain values.
 
+use crate::http::metrics::{NodeSource, Sources};
+use crate::http::metrics_server;
 use crate::http::peer::{self, PeerApi};
 use crate::http::peer_client::PeerClient;
+use crate::system::unix_seconds;
 use actix_rt::time::sleep;
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::dev::ServerHandle;
@@ -42,19 +45,25 @@ pub struct NodePlan {
 pub struct Running {
     /// Its handle.
     pub node: Node,
+    /// What it tells of itself.
+    pub source: NodeSource,
     server: ServerHandle,
     stop: watch::Sender<bool>,
     /// Their threads end with them.
     arbiters: Vec<Arbiter>,
 }
 
-/// Runs a data node until it is told to stop. Within an actix system.
+/// Runs a data node until it is told to stop, and its metrics port if it has one. Within an actix system.
 ///
 /// # Errors
 /// Why it could not start, for the operator.
-pub async fn run(plan: NodePlan) -> Result<(), String> {
+pub async fn run(plan: NodePlan, metrics: Option<SocketAddr>) -> Result<(), String> {
+    let started_at = unix_seconds();
     let mut told = Signals::new()?;
+    metrics.map(listen_on).transpose()?; // Early, for a clear error; while the disk is read, a refused connection says more.
     let running = start(plan).await?;
+    let sources = Sources { node: Some(running.source.clone()), gateway: None, started_at };
+    serve_metrics(metrics, sources)?;
     log::info!("{} runs at {}", running.node.me().voter, running.node.me().address);
     let why = told.next().await;
     log::info!("{why}: handing over and stopping");
@@ -62,6 +71,18 @@ pub async fn run(plan: NodePlan) -> Result<(), String> {
         () = running.stop() => {}
         why = told.next() => log::warn!("{why} again: stopping at once"),
     }
+    Ok(())
+}
+
+/// Serves the metrics port, if there is to be one.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn serve_metrics(listen: Option<SocketAddr>, sources: Sources) -> Result<(), String> {
+    let Some(listen) = listen else { return Ok(()) };
+    let server = metrics_server::serve(listen_on(listen)?, sources).map_err(|error| format!("{listen}: {error}"))?;
+    actix_rt::spawn(server);
+    log::info!("metrics are told at {listen}");
     Ok(())
 }
 
@@ -96,9 +117,10 @@ impl Signals {
 /// Why it could not, for the operator.
 pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let NodePlan { config, listen, secret } = plan;
+    let data_dir = config.data_dir.clone();
     // Early, for a clear error; but nobody is let wait in line while the disk is read: a refused connection says more.
     drop(listen_on(listen)?);
-    let dir = config.data_dir.display().to_string();
+    let dir = data_dir.display().to_string();
     let own_name = process_name(&config.voter);
     let opened = open(config, on_halt()).map_err(|error| format!("{dir}: {error}"))?;
     let listener = listen_on(listen)?;
@@ -106,6 +128,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let (stop, stopping) = watch::channel(false);
     let (on_thread, mut threads) = mpsc::unbounded_channel();
     let api = PeerApi::new(&secret, node.clone(), stopping);
+    let peers = api.connections.clone();
     let server = peer::serve(listener, api, move || {
         let _ = on_thread.send(Arbiter::current()); // Nobody listens any more once the first is known.
     });
@@ -116,9 +139,11 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let (vital, bulk) = (Arbiter::new(), Arbiter::new());
     let arbiters = Arbiters { work, vital: vital.handle(), bulk: bulk.handle() };
     let outbox = PeerClient::new(&secret, &own_name, node.clone(), arbiters.clone());
+    let letters = outbox.letters();
     let started = opened.start(&arbiters, outbox).map_err(|error| error.to_string())?;
     let _ = node.set(started.clone()); // It was made here, and is set once.
-    Ok(Running { node: started, server: handle, stop, arbiters: vec![vital, bulk] })
+    let source = NodeSource { node: started.clone(), data_dir, letters, peers };
+    Ok(Running { node: started, source, server: handle, stop, arbiters: vec![vital, bulk] })
 }
 
 /// A witness goes by its gateway's name.

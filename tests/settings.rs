@@ -37,6 +37,7 @@ fn the_defaults_are_those_of_the_protocol() {
     assert_eq!(settings.heartbeat.interval_ms, 1_000);
     assert_eq!(settings.gateway.listen.to_string(), "127.0.0.1:8080");
     assert!(settings.channels.create_on_post);
+    assert_eq!(settings.metrics_listen(), None);
 }
 
 #[test]
@@ -78,6 +79,7 @@ fn a_misspelt_key_names_the_right_one() {
         ("hartbeat.interval_ms = 5", "hartbeat.interval_ms", "heartbeat.interval_ms"),
         ("interval_ms = 5", "interval_ms", "heartbeat.interval_ms"),
         ("node.adress = \"x\"", "node.adress", "node.address"),
+        ("metrics.port = \"127.0.0.1:7201\"", "metrics.port", "metrics.listen"),
         ("[replicaton]", "replicaton", "replication"),
         ("node.id.x = 5", "node.id.x", "node.id"),
     ] {
@@ -120,6 +122,7 @@ fn texts_have_forms() {
         ("node.listen = \"localhost\"", "node.listen = \"localhost\" is out of bounds: it must be ip:port"),
         ("node.address = \"no port\"", "it must be host:port, or empty"),
         ("gateway.data_nodes = [\"127.0.0.1:1\", \"http://x\"]", "a list of host:port"),
+        ("metrics.listen = \"7201\"", "it must be ip:port, or empty"),
         ("logger.level = \"loud\"", "one of off, error, warn, info, debug, trace"),
     ] {
         let said = refusal(wrong);
@@ -181,6 +184,7 @@ fn the_files_of_the_demo_load_and_agree() {
         let path = config.join(format!("node-{n}.toml"));
         let settings = Settings::from_layers(Some(&path), Role::Node, []).expect("loads");
         assert_eq!((settings.node.id, settings.node.listen.port()), (n, 7_100 + n as u16));
+        assert_eq!(settings.metrics_listen().map(|port| port.port()), Some(7_200 + n as u16));
         seeds.push(settings.seeds());
     }
     for n in 1..=2_u16 {

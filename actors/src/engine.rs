@@ -20,6 +20,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Blocks of the tables that are kept in memory. Bytes.
 const CACHE_BYTES: u64 = 48 << 20;
@@ -54,6 +55,7 @@ pub struct Engine {
     store: Keyspace,
     database: Database,
     faults: FaultPlan,
+    flush_took: Option<Duration>,
     _lock: File,
 }
 
@@ -87,7 +89,12 @@ impl Engine {
         renew_journal(&place)?;
         let database = open_database(&place)?;
         let [meta, log, store] = open_keyspaces(&database)?;
-        Ok(Self { pinned: None, meta, log, store, database, faults, _lock: lock })
+        Ok(Self { pinned: None, meta, log, store, database, faults, flush_took: None, _lock: lock })
+    }
+
+    /// How long the last flush took, if there was one since this was asked.
+    pub fn take_flush_time(&mut self) -> Option<Duration> {
+        self.flush_took.take()
     }
 
     fn keyspace(&self, table: Table) -> &Keyspace {
@@ -242,7 +249,10 @@ impl Kv for Engine {
         if self.faults.fail_flush_file.as_ref().is_some_and(|file| file.exists()) {
             return Err(StorageError::Engine("a flush failed, as this test wants it".into()));
         }
-        self.database.persist(PersistMode::SyncData).map_err(engine_error)
+        let begun = Instant::now();
+        self.database.persist(PersistMode::SyncData).map_err(engine_error)?;
+        self.flush_took = Some(begun.elapsed());
+        Ok(())
     }
 
     fn pin(&mut self) -> Result<(), StorageError> {

@@ -12,13 +12,14 @@
 //! | [`storage`] | log, store and vote, in the [`engine`] | a thread of its own, not an actor |
 //!
 //! All five are one [`shell::Shell`] around different machines; [`hands`] carries out their effects, [`mailboxes`] says who
-//! hosts what. A gateway's witness is the same node without a log. [`gateway`] follows the cluster for the web tier.
+//! hosts what. [`figures`] are counted for people. A gateway's witness is the same node without a log. [`gateway`] follows the cluster for the web tier.
 //!
 //! Not here: sockets, settings, HTTP. The binary gives plain values and an [`hands::Outbox`]; what decides is
 //! `lockstep_protocol`.
 
 pub mod election;
 pub mod engine;
+pub mod figures;
 pub mod gateway;
 pub mod hands;
 pub mod heartbeat;

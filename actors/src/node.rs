@@ -7,6 +7,7 @@
 
 use crate::election::ElectionActor;
 use crate::engine::FaultPlan;
+use crate::figures::StorageFigures;
 use crate::gateway::{CallReplies, ClientCall, Leading, NodeReport};
 use crate::hands::{Hands, OnHalt, Outbox};
 use crate::heartbeat::HeartbeatActor;
@@ -25,7 +26,7 @@ use lockstep_protocol::change::Change;
 use lockstep_protocol::coordinator::Coordinator;
 use lockstep_protocol::election::Election;
 use lockstep_protocol::heartbeat::Heartbeats;
-use lockstep_protocol::ids::{Address, Incarnation, Peer, RequestId, ViewNumber, Voter};
+use lockstep_protocol::ids::{Address, Incarnation, Millis, Peer, RequestId, ViewNumber, Voter};
 use lockstep_protocol::lock::LockTable;
 use lockstep_protocol::machine::{Limits, Note, Setup, Timing};
 use lockstep_protocol::message::Envelope;
@@ -38,6 +39,7 @@ use lockstep_protocol::storage::{Recovered, StorageError, StorageEvent};
 use lockstep_protocol::store::VIEWS_MAX;
 use lockstep_protocol::sync::Sync;
 use lockstep_protocol::view::View;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -326,13 +328,34 @@ impl Node {
         self.hands.observer.leading(known)
     }
 
+    /// Its machines' state; none when they do not answer in time.
+    pub async fn status(&self) -> Option<NodeStatus> {
+        let observed = actix_rt::time::timeout(OBSERVE_PATIENCE, self.shells.observe()).await;
+        observed.ok()?.ok()
+    }
+
+    /// How many views came into force here since the process began, by the kind of their cause.
+    #[must_use]
+    pub fn view_change_counts(&self) -> BTreeMap<&'static str, u64> {
+        self.hands.observer.view_changes()
+    }
+
+    /// What its storage counts.
+    #[must_use]
+    pub fn storage_figures(&self) -> &StorageFigures {
+        self.storage.figures()
+    }
+
+    /// How long its process's clock has run, as the times in its status count.
+    #[must_use]
+    pub fn elapsed(&self) -> Millis {
+        self.hands.now().elapsed
+    }
+
     /// How it is. Empty machines' state when they do not answer in time.
     pub async fn report(&self) -> NodeReport {
-        let observed = actix_rt::time::timeout(OBSERVE_PATIENCE, self.shells.observe()).await;
-        let status = match observed {
-            Ok(Ok(status)) => status,
-            Ok(Err(_)) | Err(_) => NodeStatus { waiting_for: "its own actors".to_owned(), ..NodeStatus::default() },
-        };
+        let silent = || NodeStatus { waiting_for: "its own actors".to_owned(), ..NodeStatus::default() };
+        let status = self.status().await.unwrap_or_else(silent);
         let cluster = self.hands.known().cluster;
         NodeReport { me: self.me().clone(), cluster, status, changes: self.view_changes(REPORT_CHANGES).await }
     }

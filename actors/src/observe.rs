@@ -7,6 +7,7 @@ use crate::gateway::Leading;
 use lockstep_protocol::ids::{ClusterId, ViewNumber};
 use lockstep_protocol::machine::Note;
 use lockstep_protocol::view::View;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -22,13 +23,19 @@ struct Seen {
     serving: Option<ViewNumber>,
     /// The last view that came into force in this process.
     last: ViewNumber,
+    /// The last one that is counted: the one that was found on disk, and then each that came into force.
+    counted: ViewNumber,
+    /// How many of each kind of cause came into force in this process.
+    changes: BTreeMap<&'static str, u64>,
 }
 
 impl Observer {
     /// Knows the view that was found on disk, if any.
     #[must_use]
     pub fn new(view: Option<Arc<View>>) -> Self {
-        Self { seen: Mutex::default(), view: watch::Sender::new(view) }
+        let counted = view.as_ref().map_or(ViewNumber(0), |view| view.number);
+        let seen = Seen { counted, ..Seen::default() };
+        Self { seen: Mutex::new(seen), view: watch::Sender::new(view) }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -45,6 +52,13 @@ impl Observer {
     #[must_use]
     pub fn views(&self) -> watch::Receiver<Option<Arc<View>>> {
         self.view.subscribe()
+    }
+
+    /// How many views came into force here since the process began, by the kind of their cause; those that it slept through are
+    /// not among them.
+    #[must_use]
+    pub fn view_changes(&self) -> BTreeMap<&'static str, u64> {
+        self.seen().changes.clone()
     }
 
     /// Whether this node leads, for those who know the views up to `known`.
@@ -92,7 +106,7 @@ impl Observer {
     }
 
     fn on_view(&self, view: &Arc<View>) {
-        let is_new = self.seen().on_view(view.number);
+        let is_new = self.seen().on_view(view);
         if is_new || self.view.borrow().is_none() {
             self.view.send_replace(Some(view.clone()));
         }
@@ -100,11 +114,15 @@ impl Observer {
 }
 
 impl Seen {
-    fn on_view(&mut self, view: ViewNumber) -> bool {
-        let is_new = view > self.last;
+    fn on_view(&mut self, view: &View) -> bool {
+        let is_new = view.number > self.last;
         if is_new {
-            self.last = view;
-            self.serving = self.serving.filter(|serving| *serving >= view);
+            self.last = view.number;
+            self.serving = self.serving.filter(|serving| *serving >= view.number);
+        }
+        if view.number > self.counted {
+            self.counted = view.number;
+            *self.changes.entry(view.cause.kind()).or_default() += 1;
         }
         is_new
     }
@@ -127,6 +145,15 @@ pub(crate) mod tests {
             witnesses: std::collections::BTreeMap::new(),
             cause: Cause::new(Timestamp(0), NodeId(primary), Vec::new()).into(),
         })
+    }
+
+    #[test]
+    fn a_view_is_counted_once_and_the_one_on_disk_not_at_all() {
+        let observer = Observer::new(Some(view(3, 1)));
+        for number in [3, 4, 4, 6] {
+            observer.hear(&Note::ViewChanged { view: view(number, 1) });
+        }
+        assert_eq!(observer.view_changes(), BTreeMap::from([("election", 2)]));
     }
 
     #[test]

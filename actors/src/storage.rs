@@ -10,6 +10,7 @@
 //! Not here: what is asked (`lockstep_protocol`), and what follows from a failure (the wiring ends the process).
 
 use crate::engine::{Engine, FaultPlan};
+use crate::figures::StorageFigures;
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Incarnation, Voter};
 use lockstep_protocol::machine::Limits;
@@ -49,6 +50,7 @@ type Look = (usize, oneshot::Sender<Vec<Change>>);
 pub struct StorageHandle {
     calls: Sender<Call>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    figures: Arc<StorageFigures>,
 }
 
 impl StorageHandle {
@@ -63,6 +65,12 @@ impl StorageHandle {
         let (reply, read) = oneshot::channel();
         let _ = self.calls.send(Call::ViewChanges { limit, reply }); // When it has ended, `read` says so.
         read.await.unwrap_or_default()
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn figures(&self) -> &StorageFigures {
+        &self.figures
     }
 
     /// Waits until all that was asked is served and flushed and the data directory is let go, for all handles alike. Not
@@ -109,15 +117,23 @@ pub fn start_with_faults(
     let engine = Engine::open(directory, faults)?;
     let (storage, recovered) = Storage::open(engine, voter, new_incarnation, limits)?;
     let (calls, waiting) = channel();
+    let figures = Arc::<StorageFigures>::default();
+    let counts = figures.clone();
     let thread = std::thread::Builder::new()
         .name("storage".into())
-        .spawn(move || serve(storage, &waiting, &on_events, &on_failure))
+        .spawn(move || serve(storage, &waiting, &counts, &on_events, &on_failure))
         .map_err(|error| StorageError::Engine(format!("cannot start its thread: {error}")))?;
-    Ok((StorageHandle { calls, thread: Arc::new(Mutex::new(Some(thread))) }, recovered))
+    Ok((StorageHandle { calls, thread: Arc::new(Mutex::new(Some(thread))), figures }, recovered))
 }
 
-fn serve(mut storage: Storage<Engine>, waiting: &Receiver<Call>, on_events: &OnEvents, on_failure: &OnFailure) {
-    let outcome = serve_all(&mut storage, waiting, on_events);
+fn serve(
+    mut storage: Storage<Engine>,
+    waiting: &Receiver<Call>,
+    figures: &StorageFigures,
+    on_events: &OnEvents,
+    on_failure: &OnFailure,
+) {
+    let outcome = serve_all(&mut storage, waiting, figures, on_events);
     if let Err(error) = outcome {
         on_failure(error);
     }
@@ -126,11 +142,14 @@ fn serve(mut storage: Storage<Engine>, waiting: &Receiver<Call>, on_events: &OnE
 fn serve_all(
     storage: &mut Storage<Engine>,
     waiting: &Receiver<Call>,
+    figures: &StorageFigures,
     on_events: &OnEvents,
 ) -> Result<(), StorageError> {
     loop {
         let (requests, looks, is_last) = next_group(waiting);
+        let count = requests.len();
         let events = storage.perform(requests)?;
+        figures.served(count, storage.kv_mut().take_flush_time());
         if !events.is_empty() {
             on_events(events);
         }

@@ -114,6 +114,38 @@ pub enum Reason {
     },
 }
 
+/// What kinds of causes there are, by the first reason of each; `election` when none is given.
+pub const KINDS: [&str; 10] = [
+    "election",
+    "founded",
+    "recovered",
+    "primary_lost",
+    "set_offline",
+    "node_joined",
+    "witness_joined",
+    "stopped",
+    "took_over",
+    "unfinished",
+];
+
+impl Reason {
+    /// What kind it is, in one word for programs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Founded => "founded",
+            Self::Recovered { .. } => "recovered",
+            Self::PrimaryLost { .. } => "primary_lost",
+            Self::SetOffline { .. } => "set_offline",
+            Self::NodeJoined { .. } => "node_joined",
+            Self::WitnessJoined { .. } => "witness_joined",
+            Self::HandedOver { leaves: true, .. } => "stopped",
+            Self::HandedOver { leaves: false, .. } => "took_over",
+            Self::Unfinished { .. } => "unfinished",
+        }
+    }
+}
+
 /// Why a view was proposed. Decided with it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause {
@@ -134,6 +166,12 @@ impl Cause {
     #[must_use]
     pub fn new(at: Timestamp, asked_by: NodeId, reasons: Vec<Reason>) -> Self {
         Self { at, asked_by, reasons, seen: Vec::new(), unheard: BTreeSet::new() }
+    }
+
+    /// What kind it is: one of [`KINDS`].
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.reasons.first().map_or(KINDS[0], Reason::kind)
     }
 
     /// Whether what came from the network can be one.

@@ -29,6 +29,7 @@ use crate::message::Refusal;
 use crate::operation::{Action, Answer, ChannelName, LoggedOperation, Operation, OperationError, Outcome, Receipt};
 use crate::status::{NodeStatus, Role};
 use crate::storage::{StorageRequest, Verdict};
+use crate::tally::Tally;
 use crate::view::View;
 use course::Courses;
 use flight::{Flight, Own, Stage};
@@ -135,6 +136,7 @@ pub struct Coordinator {
     pace_ms: u64,
     paced_until: Millis,
     courses: Courses,
+    tally: Tally,
 }
 
 impl Coordinator {
@@ -167,6 +169,7 @@ impl Coordinator {
             pace_ms: 0,
             paced_until: Millis(0),
             courses: Courses::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -180,6 +183,7 @@ impl Coordinator {
         let examined = self.examining.as_ref().map_or(0, |picked| picked.operations.len());
         let sent = in_flight.map(|own| own.picked.operations.len()).sum::<usize>();
         status.writes_waiting = (self.queue.len() + examined + sent) as u64;
+        status.tally.clone_from(&self.tally);
     }
 
     fn number(&self) -> ViewNumber {
@@ -350,7 +354,8 @@ impl Coordinator {
     }
 
     /// The batch is committed by all: every client hears, and the locks go (strict: not before).
-    fn tell_all(&self, index: Index, own: Own) -> Effects {
+    fn tell_all(&mut self, index: Index, own: Own) -> Effects {
+        self.tally.finished(own.aborted, own.picked.operations.len(), own.picked.bytes());
         let mut effects = release(own.picked.tickets);
         let outcomes = own.outcomes.unwrap_or_default();
         for (at, (_, pending)) in own.picked.operations.iter().enumerate() {

@@ -16,7 +16,7 @@
 //!
 //! The words: [`ids`], [`view`], [`change`], [`log`], [`operation`], [`message`]. The frame: [`machine`], [`storage`], [`route`], [`node`].
 //! A write: [`lock`], [`replica`], [`coordinator`], [`store`]. A read: [`read`]. A failure: [`heartbeat`], [`election`],
-//! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`]. How it is shown to work: `sim`.
+//! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`], [`tally`]. How it is shown to work: `sim`.
 
 pub mod birth;
 pub mod campaign;
@@ -41,6 +41,7 @@ pub mod status;
 pub mod storage;
 pub mod store;
 pub mod sync;
+pub mod tally;
 #[cfg(test)]
 mod testing;
 pub mod view;

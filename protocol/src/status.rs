@@ -1,6 +1,7 @@
 //! What a node says of itself to people: a copy of each machine's state, never read back by a machine.
 
 use crate::ids::{Index, Millis, NodeId, SessionId, ViewNumber, Voter};
+use crate::tally::Tally;
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,6 +81,9 @@ pub struct NodeStatus {
     pub locks_waiting: u64,
     /// What it waits for before it can serve, for people; empty when it does not.
     pub waiting_for: String,
+    /// What it counted since its process began. It does not travel.
+    #[serde(skip)]
+    pub tally: Tally,
 }
 
 mod as_pairs {

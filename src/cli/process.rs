@@ -32,7 +32,7 @@ pub struct Arguments {
 /// Runs a data node until it is told to stop.
 pub fn node(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (settings, _pid_file) = begin(arguments, Role::Node)?;
-    block_on(crate::node::run(node_plan(&settings)?)).map_err(Failure::new)?;
+    block_on(crate::node::run(node_plan(&settings)?, settings.metrics_listen())).map_err(Failure::new)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -62,7 +62,8 @@ fn gateway_plan(settings: &Settings) -> Result<GatewayPlan, Failure> {
         refresh: Duration::from_millis(settings.gateway.refresh_ms),
         requests_max: settings.queue.max_ops,
     };
-    Ok(GatewayPlan { config, name: settings.gateway.name.clone(), listen: settings.gateway.listen, secret, witness })
+    let (name, listen) = (settings.gateway.name.clone(), settings.gateway.listen);
+    Ok(GatewayPlan { config, name, listen, secret, witness, metrics: settings.metrics_listen() })
 }
 
 /// A witness is told of the data nodes that its gateway knows.

@@ -100,36 +100,34 @@ struct ReasonJson {
     ms: Option<u64>,
 }
 
-impl ReasonJson {
-    fn about(kind: &'static str, who: Option<String>) -> Self {
-        Self { kind, who, fault: None, ms: None }
+impl From<&Reason> for ReasonJson {
+    fn from(reason: &Reason) -> Self {
+        let (who, fault, ms) = match reason {
+            Reason::Founded | Reason::Recovered { .. } => (None, None, None),
+            Reason::PrimaryLost { primary } => (Some(primary.to_string()), None, None),
+            Reason::SetOffline { voter, fault } => {
+                let (fault, ms) = fault_json(fault);
+                (Some(name(voter)), Some(fault), ms)
+            }
+            Reason::NodeJoined { node } => (Some(node.to_string()), None, None),
+            Reason::WitnessJoined { name } => (Some(name.to_string()), None, None),
+            Reason::HandedOver { from, leaves: true, .. } => (Some(from.to_string()), None, None),
+            Reason::HandedOver { to, leaves: false, .. } => (Some(to.to_string()), None, None),
+            Reason::Unfinished { voter } => (Some(name(voter)), None, None),
+        };
+        Self { kind: reason.kind(), who, fault, ms }
     }
 }
 
-impl From<&Reason> for ReasonJson {
-    fn from(reason: &Reason) -> Self {
-        match reason {
-            Reason::Founded => Self::about("founded", None),
-            Reason::Recovered { .. } => Self::about("recovered", None),
-            Reason::PrimaryLost { primary } => Self::about("primary_lost", Some(primary.to_string())),
-            Reason::SetOffline { voter, fault } => {
-                let (fault, ms) = match fault {
-                    Fault::Reset => ("reset", None),
-                    Fault::Silent { ms } => ("silent", Some(*ms)),
-                    Fault::Slow { ms } => ("slow", Some(*ms)),
-                    Fault::Late { ms, .. } => ("late", Some(*ms)),
-                    Fault::Storage => ("storage", None),
-                    Fault::Malformed => ("malformed", None),
-                    Fault::Gap => ("gap", None),
-                };
-                Self { kind: "set_offline", who: Some(name(voter)), fault: Some(fault), ms }
-            }
-            Reason::NodeJoined { node } => Self::about("node_joined", Some(node.to_string())),
-            Reason::WitnessJoined { name } => Self::about("witness_joined", Some(name.to_string())),
-            Reason::HandedOver { from, leaves: true, .. } => Self::about("stopped", Some(from.to_string())),
-            Reason::HandedOver { to, leaves: false, .. } => Self::about("took_over", Some(to.to_string())),
-            Reason::Unfinished { voter } => Self::about("unfinished", Some(name(voter))),
-        }
+fn fault_json(fault: &Fault) -> (&'static str, Option<u64>) {
+    match fault {
+        Fault::Reset => ("reset", None),
+        Fault::Silent { ms } => ("silent", Some(*ms)),
+        Fault::Slow { ms } => ("slow", Some(*ms)),
+        Fault::Late { ms, .. } => ("late", Some(*ms)),
+        Fault::Storage => ("storage", None),
+        Fault::Malformed => ("malformed", None),
+        Fault::Gap => ("gap", None),
     }
 }
 

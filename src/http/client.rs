@@ -5,10 +5,12 @@
 //!
 //! Not here: the port (`client_server.rs`), event streams, proof of who calls, TLS.
 
+use super::call_metrics::CallFigures;
 use super::change_json::ChangesJson;
 use super::client_json::{Body, ClusterJson};
 use super::error::ApiError;
-use super::{client_body, client_query};
+use super::metrics::{Connections, GatewaySource, Sources};
+use super::{client_body, client_query, metrics_server};
 use crate::settings::{GatewaySettings, Settings};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -16,7 +18,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, Resource, web};
-use lockstep_actors::gateway::{ClientCall, GatewayHandle};
+use lockstep_actors::gateway::{ClientCall, GatewayFigures, GatewayHandle};
 use lockstep_protocol::ids::{Timestamp, ViewNumber};
 use lockstep_protocol::operation::{
     Action, Answer, ChannelName, Found, Invalid, KeyOwner, Operation, OperationError, Outcome, Query, Receipt,
@@ -62,6 +64,9 @@ pub struct ClientApi {
     create_on_post: bool,
     pub(super) limits: ClientLimits,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) calls: Arc<CallFigures>,
+    pub(super) clients: Connections,
+    sources: Sources,
 }
 
 impl ClientApi {
@@ -69,7 +74,30 @@ impl ClientApi {
     #[must_use]
     pub fn new(gateway: Arc<dyn GatewayHandle>, settings: &Settings) -> Self {
         let limits = ClientLimits::from(&settings.gateway);
-        Self { gateway, create_on_post: settings.channels.create_on_post, limits, stopping: Arc::default() }
+        Self {
+            gateway,
+            create_on_post: settings.channels.create_on_post,
+            limits,
+            stopping: Arc::default(),
+            calls: Arc::default(),
+            clients: Connections::default(),
+            sources: Sources::default(),
+        }
+    }
+
+    /// Tells this too at `/metrics`, beside the requests that it counts.
+    #[must_use]
+    pub fn telling(mut self, figures: Arc<GatewayFigures>, others: Sources) -> Self {
+        let (calls, clients) = (self.calls.clone(), self.clients.clone());
+        let gateway = GatewaySource { handle: self.gateway.clone(), figures, calls, clients };
+        self.sources = Sources { gateway: Some(gateway), ..others };
+        self
+    }
+
+    /// What it tells at `/metrics`.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        self.sources.clone()
     }
 
     /// Set it before the server is stopped: from then on each answer is the last of its connection, and it is not ready.
@@ -199,6 +227,10 @@ async fn readyz(api: Api) -> Reply {
     Err(nobody_leads())
 }
 
+async fn metrics(api: Api) -> HttpResponse {
+    metrics_server::answer(&api.sources).await
+}
+
 async fn not_found() -> Reply {
     Err(ApiError::NotFound)
 }
@@ -243,6 +275,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/v1/cluster/changes", "GET").route(web::get().to(view_changes)))
         .service(resource("/healthz", "GET").route(web::get().to(healthz)))
         .service(resource("/readyz", "GET").route(web::get().to(readyz)))
+        .service(resource("/metrics", "GET").route(web::get().to(metrics)))
         .default_service(web::to(not_found));
 }
 

@@ -6,15 +6,17 @@
 //!
 //! Not here: what is answered (`client.rs`).
 
+use super::call_metrics::counted;
 use super::client::{ClientApi, configure, within_limits};
 use actix_http::HttpService;
 use actix_server::Server;
 use actix_service::map_config;
 use actix_web::body::MessageBody;
-use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppConfig, Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, web};
 use std::net::TcpListener;
 use std::sync::atomic::Ordering;
@@ -45,8 +47,11 @@ pub fn serve(
             // A cache between would break linearizable reads.
             .wrap(DefaultHeaders::new().add((CACHE_CONTROL, "no-store")).add(("X-Content-Type-Options", "nosniff")))
             .wrap(from_fn(last_answer))
+            .wrap(from_fn(counted))
             .configure(configure);
+        let clients = api.clients.clone();
         HttpService::build()
+            .on_connect_ext(move |_: &TcpStream, data: &mut Extensions| clients.count(data))
             .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
             .client_disconnect_timeout(DISCONNECT_PATIENCE)
             .tcp_nodelay(true)
@@ -74,6 +79,7 @@ async fn last_answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::metrics::Sources;
     use crate::settings::{Role, Settings};
     use futures_util::FutureExt;
     use futures_util::future::{BoxFuture, ready};
@@ -83,7 +89,6 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
 
     struct Nobody;
 
@@ -118,6 +123,52 @@ mod tests {
         let mut bytes = vec![0; 4_096];
         let length = stream.read(&mut bytes).await.expect("it answers");
         String::from_utf8_lossy(&bytes[..length]).to_ascii_lowercase()
+    }
+
+    /// The whole answer.
+    async fn ask_once(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("taken");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it takes a request");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.expect("it answers");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[actix_rt::test]
+    async fn requests_and_connections_are_counted_and_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address: SocketAddr = listener.local_addr().expect("bound");
+        let api = api().telling(Arc::default(), Sources::default());
+        let clients = api.clients.clone();
+        let server = serve(listener, api, || {}).expect("serves");
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        let mut kept = TcpStream::connect(address).await.expect("taken");
+        assert!(ask(&mut kept, "/healthz").await.starts_with("http/1.1 200"));
+        for path in ["/nowhere", "/v1/channels/general/messages", "/healthz"] {
+            ask_once(address, path).await;
+        }
+        let told = ask_once(address, "/metrics").await;
+        assert!(told.contains("content-type: text/plain; version=0.0.4"), "{told}");
+        for sample in [
+            "lockstep_request_seconds_count{call=\"healthz\",class=\"2xx\"} 2",
+            "lockstep_request_seconds_count{call=\"history\",class=\"5xx\"} 1",
+            "lockstep_request_seconds_count{call=\"other\",class=\"4xx\"} 1",
+            "lockstep_ready 1",
+        ] {
+            assert!(told.contains(&format!("\n{sample}\n")), "{sample} is missing: {told}");
+        }
+        drop(kept);
+        // What closes is counted down on the server's thread.
+        for _ in 0..500 {
+            if clients.count_now() == 0 {
+                break;
+            }
+            actix_rt::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(clients.count_now(), 0, "all have gone");
+        handle.stop(true).await;
     }
 
     #[actix_rt::test]

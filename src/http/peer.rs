@@ -16,6 +16,7 @@
 //!
 //! Not here: what a letter means, and the other end (`peer_client.rs`, `call_client.rs`).
 
+use super::metrics::Connections;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -97,13 +98,15 @@ pub struct PeerApi {
     secret: Arc<str>,
     node: Arc<OnceLock<Node>>,
     stopping: watch::Receiver<bool>,
+    /// How many are open at the port.
+    pub connections: Connections,
 }
 
 impl PeerApi {
     /// The node may be set later: letters that come before are told so. When `stopping` turns true, watches end.
     #[must_use]
     pub fn new(secret: &str, node: Arc<OnceLock<Node>>, stopping: watch::Receiver<bool>) -> Self {
-        Self { secret: secret.into(), node, stopping }
+        Self { secret: secret.into(), node, stopping, connections: Connections::default() }
     }
 
     fn node(&self) -> Result<&Node, PeerRefused> {
@@ -250,11 +253,13 @@ pub fn serve(
     api: PeerApi,
     on_thread: impl Fn() + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
+    let connections = api.connections.clone();
     let server = HttpServer::new(move || {
         on_thread();
         App::new().app_data(web::Data::new(api.clone())).configure(configure)
     });
     let server = server.workers(1).keep_alive(KEEP_ALIVE).tcp_nodelay(true);
+    let server = server.on_connect(move |_, data| connections.count(data));
     Ok(server.shutdown_timeout(SHUTDOWN_SECONDS).disable_signals().listen(listener)?.run())
 }
 

@@ -11,6 +11,7 @@
 //!
 //! Not here: what a loss means. The machines send again what matters.
 
+use super::metrics::LetterFigures;
 use super::peer_http::{self, PostFailed, Refusals};
 use actix_codec::Framed;
 use actix_rt::ArbiterHandle;
@@ -85,6 +86,7 @@ struct LaneContext {
     own_name: String,
     hears: Arc<dyn HearsNetwork>,
     refusals: Refusals,
+    letters: Arc<LetterFigures>,
 }
 
 impl PeerClient {
@@ -92,13 +94,20 @@ impl PeerClient {
     #[must_use]
     pub fn new(secret: &str, own_name: &str, hears: Arc<dyn HearsNetwork>, arbiters: Arbiters) -> Arc<Self> {
         let (secret, own_name) = (secret.to_owned(), own_name.to_owned());
-        let context = Arc::new(LaneContext { secret, own_name, hears, refusals: Refusals::default() });
+        let context =
+            Arc::new(LaneContext { secret, own_name, hears, refusals: Refusals::default(), letters: Arc::default() });
         let (watched, watching) = watch::channel(None);
         let keeper = context.clone();
         arbiters.vital.spawn_fn(move || {
             actix_rt::spawn(keep_watch(keeper, watching));
         });
         Arc::new(Self { context, arbiters, lanes: Mutex::default(), losses: AtomicU64::new(0), watched })
+    }
+
+    /// Counts its letters.
+    #[must_use]
+    pub fn letters(&self) -> Arc<LetterFigures> {
+        self.context.letters.clone()
     }
 
     /// Where a lane's task runs: with the actor that sends most of its letters.
@@ -129,6 +138,7 @@ impl Outbox for PeerClient {
     fn send(&self, to: &Address, letter: Envelope) {
         let lane = letter.message.lane();
         if self.lane(to, lane).try_send(letter).is_err() {
+            self.context.letters.add(lane, false, 1);
             let count = self.losses.fetch_add(1, Ordering::Relaxed);
             if count.is_multiple_of(LOSSES_PER_LINE) {
                 log::warn!("{to} does not take letters as fast as they come ({lane:?}): {} lost", count + 1);
@@ -193,14 +203,14 @@ async fn run_lane(context: Arc<LaneContext>, to: Address, lane: Lane, letters: m
     let again = peer_http::reconnecting_client(&context.secret, &context.own_name);
     let mut task = LaneTask { context, to, lane, client, again, letters };
     while let Some(first) = task.letters.recv().await {
-        let body = task.bundle(&first).body();
-        if !task.request(body).await {
+        let bundle = task.bundle(&first);
+        if !task.request(bundle).await {
             continue;
         }
         let Some(stream) = task.open().await else { continue };
         let asks = task.stream(stream).await;
         if asks {
-            task.request(Bundle::default().body()).await;
+            task.request(Bundle::default()).await;
         }
     }
 }
@@ -223,9 +233,11 @@ impl LaneTask {
     }
 
     /// Whether the peer took them.
-    async fn request(&self, body: Bytes) -> bool {
-        let url = peer_http::url(&self.to, "letters");
-        match post_twice([&self.client, &self.again], &url, body, self.patience()).await {
+    async fn request(&self, bundle: Bundle) -> bool {
+        let (url, count) = (peer_http::url(&self.to, "letters"), bundle.letters_count as u64);
+        let posted = post_twice([&self.client, &self.again], &url, bundle.body(), self.patience()).await;
+        self.context.letters.add(self.lane, posted.is_ok(), count);
+        match posted {
             Ok(_) => return true,
             Err(PostFailed::Refused | PostFailed::Broken) => {
                 self.context.hears.unreachable(&self.to);
@@ -265,9 +277,13 @@ impl LaneTask {
                 },
             };
             let Some(first) = next else { return false };
-            let body = self.bundle(&first).body();
+            let bundle = self.bundle(&first);
+            let count = bundle.letters_count as u64;
             sent_at = Some(Instant::now());
-            if !matches!(timeout(self.patience(), stream.send(ws::Message::Binary(body))).await, Ok(Ok(()))) {
+            let sent = timeout(self.patience(), stream.send(ws::Message::Binary(bundle.body()))).await;
+            let is_sent = matches!(sent, Ok(Ok(())));
+            self.context.letters.add(self.lane, is_sent, count);
+            if !is_sent {
                 return true;
             }
         }

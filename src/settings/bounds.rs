@@ -85,6 +85,9 @@ pub(super) fn check(layers: &Layers, role: Role) -> Result<(), SettingsError> {
         let is_port = layers.text(key).parse::<SocketAddr>().is_ok();
         refuse_unless(is_port, layers, key, "ip:port, such as 127.0.0.1:7101")?;
     }
+    let metrics = layers.text("metrics.listen");
+    let is_port = metrics.is_empty() || metrics.parse::<SocketAddr>().is_ok();
+    refuse_unless(is_port, layers, "metrics.listen", "ip:port, or empty")?;
     for key in ["node.address", "witness.address"] {
         let text = layers.text(key);
         refuse_unless(text.is_empty() || is_address(text), layers, key, "host:port, or empty")?;

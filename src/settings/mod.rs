@@ -274,6 +274,14 @@ pub struct WitnessSettings {
     pub address: String,
 }
 
+/// The `[metrics]` table.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Where metrics are told; empty: nowhere, or of a gateway at its client port alone. [`Settings::metrics_listen`] parses it.
+    pub listen: String,
+}
+
 /// The `[logger]` table: lines for people.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -303,6 +311,7 @@ pub struct Settings {
     pub channels: ChannelSettings,
     pub gateway: GatewaySettings,
     pub witness: WitnessSettings,
+    pub metrics: MetricsSettings,
     pub logger: LoggerSettings,
 }
 
@@ -403,6 +412,12 @@ impl Settings {
     pub fn data_nodes(&self) -> Vec<Address> {
         let own = &self.gateway.data_nodes;
         if own.is_empty() { self.seeds() } else { sorted(own) }
+    }
+
+    /// The port at which metrics are told, if there is one.
+    #[must_use]
+    pub fn metrics_listen(&self) -> Option<SocketAddr> {
+        self.metrics.listen.parse().ok() // What is neither empty nor a port did not pass the checks.
     }
 
     /// Reads the cluster's secret from its file.

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// What every port of the demo begins at when nothing is added: data nodes, witnesses, gateways, two of each looked at.
-const PORTS: [u16; 7] = [7_101, 7_102, 7_103, 7_151, 7_152, 8_080, 8_081];
+/// Every port of the demo when nothing is added: data nodes, witnesses, data nodes' metrics, gateways.
+const PORTS: [u16; 10] = [7_101, 7_102, 7_103, 7_151, 7_152, 7_201, 7_202, 7_203, 8_080, 8_081];
 
 /// An offset with which all ports of a demo are free.
 fn free_offset() -> u16 {

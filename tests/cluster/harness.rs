@@ -42,6 +42,8 @@ struct Place {
     listen: SocketAddr,
     /// How others reach it.
     address: SocketAddr,
+    /// Where it tells its metrics.
+    metrics: SocketAddr,
 }
 
 /// The cluster. Dropping it kills all of it; a test that fails prints what the processes said last.
@@ -112,7 +114,7 @@ impl Cluster {
         if self.plan.relayed {
             self.links.relay(address, &node_name(id), listen);
         }
-        let place = Place { listen, address };
+        let place = Place { listen, address, metrics: gate::free_address() };
         self.places.insert(id, place);
         place
     }
@@ -122,6 +124,7 @@ impl Cluster {
         let place = self.places.get(&id).copied().unwrap_or_else(|| self.place(id));
         let mut text = format!("[node]\nid = {id}\ndata_dir = {:?}\n", self.data_dir(id));
         write!(text, "listen = \"{}\"\naddress = \"{}\"\n", place.listen, place.address).expect("a String takes all");
+        write!(text, "[metrics]\nlisten = \"{}\"\n", place.metrics).expect("a String takes all");
         let config = self.write_config(&node_name(id), &text);
         let mut process = Process::new(&node_name(id), self.folder.path(), &["node", "--config", &config]);
         process.start();
@@ -184,6 +187,16 @@ impl Cluster {
     pub fn status(&self) -> Option<Value> {
         let ask = |address: &SocketAddr| Client::new(*address).get("/v1/cluster").ok();
         self.client_ports.iter().find_map(ask).filter(|reply| reply.status == 200).map(|reply| reply.json)
+    }
+
+    /// What a data node tells Prometheus, if it answers.
+    pub fn node_metrics(&self, id: u32) -> Option<String> {
+        Client::new(self.places.get(&id)?.metrics).get("/metrics").ok().filter(|reply| reply.status == 200)?.text()
+    }
+
+    /// What a gateway tells Prometheus, if it answers.
+    pub fn gateway_metrics(&self, gateway: usize) -> Option<String> {
+        self.client(gateway).get("/metrics").ok().filter(|reply| reply.status == 200)?.text()
     }
 
     /// The view's number and primary, once one of `among` serves.

@@ -16,12 +16,19 @@ pub struct Reply {
     headers: Vec<(String, String)>,
     /// The body; null when it is no JSON.
     pub json: Value,
+    body: Vec<u8>,
 }
 
 impl Reply {
     /// A header's first value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text, if it is one.
+    #[allow(dead_code, reason = "tests/docker.rs compiles this file too, and does not need it")]
+    pub fn text(&self) -> Option<String> {
+        String::from_utf8(self.body.clone()).ok()
     }
 
     /// The stable code of an error; empty for an answer that is none.
@@ -142,9 +149,9 @@ fn read_reply(stream: &mut BufReader<TcpStream>) -> Result<Reply> {
         let Some((name, value)) = line.split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut reply = Reply { status, headers, json: Value::Null };
-    let body = read_body(stream, &reply)?;
-    reply.json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let mut reply = Reply { status, headers, json: Value::Null, body: Vec::new() };
+    reply.body = read_body(stream, &reply)?;
+    reply.json = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
     Ok(reply)
 }
 

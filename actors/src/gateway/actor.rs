@@ -6,6 +6,7 @@
 //!
 //! Not here: what a try's outcome means (`judge.rs`), who leads (`follow.rs`), and any socket: a [`NodePort`] goes there.
 
+use super::figures::GatewayFigures;
 use super::follow::{Follow, Target};
 use super::judge::{Next, Outcome, Tries};
 use super::{CallFailed, CallReply, ClientCall, ClusterReport, GatewayHandle, Leading, NodeAnswer, NodeReport};
@@ -16,7 +17,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture, join_all};
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Address, ViewNumber};
 use lockstep_protocol::operation::{Answer, OperationError};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -96,13 +97,13 @@ struct Shared {
     follow: RefCell<Follow>,
     target: watch::Sender<Option<Target>>,
     probed: RefCell<BTreeSet<Address>>,
-    requests: Cell<usize>,
+    figures: Arc<GatewayFigures>,
     dice: RefCell<u64>,
 }
 
 impl GatewayActor {
-    /// Knows its data nodes and nothing of them yet. `seed` spreads the tries of several gateways.
-    pub fn new(config: GatewayConfig, port: Box<dyn NodePort>, seed: u64) -> Self {
+    /// Knows its data nodes and nothing of them yet. `seed` spreads the tries of several gateways. It alone counts `figures`.
+    pub fn new(config: GatewayConfig, port: Box<dyn NodePort>, seed: u64, figures: Arc<GatewayFigures>) -> Self {
         let follow = RefCell::new(Follow::new(config.data_nodes.iter().cloned()));
         let shared = Shared {
             config,
@@ -110,7 +111,7 @@ impl GatewayActor {
             follow,
             target: watch::Sender::new(None),
             probed: RefCell::default(),
-            requests: Cell::new(0),
+            figures,
             dice: RefCell::new(seed | 1),
         };
         Self { shared: Rc::new(shared) }
@@ -131,10 +132,7 @@ impl Handler<Call> for GatewayActor {
 
     fn handle(&mut self, Call(call): Call, _: &mut Self::Context) -> Self::Result {
         let shared = self.shared.clone();
-        if shared.requests.get() >= shared.config.requests_max {
-            return std::future::ready(Answer::Failed(OperationError::Overloaded)).boxed_local();
-        }
-        shared.hold(call).boxed_local()
+        shared.answer(call).boxed_local()
     }
 }
 
@@ -159,22 +157,6 @@ impl Handler<AskReady> for GatewayActor {
 
     fn handle(&mut self, AskReady: AskReady, _: &mut Self::Context) -> bool {
         self.shared.target.borrow().is_some()
-    }
-}
-
-/// Counts a request for as long as it is under way or held.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a Cell<usize>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -234,18 +216,33 @@ impl Shared {
         pause / 2 + pause.mul_f64((*dice % 1_000) as f64 / 2_000.0)
     }
 
+    /// Has the call done, if there is room for it.
+    async fn answer(self: Rc<Self>, call: ClientCall) -> Answer {
+        let is_write = matches!(call, ClientCall::Write(_));
+        let is_full = self.figures.under_way.get() >= self.config.requests_max as u64;
+        let answer = if is_full { Answer::Failed(OperationError::Overloaded) } else { self.hold(call).await };
+        self.figures.answered(is_write, &answer);
+        answer
+    }
+
     /// Has the call done, and holds it while nobody leads.
-    async fn hold(self: Rc<Self>, call: ClientCall) -> Answer {
-        let _counted = Counted::new(&self.requests);
+    async fn hold(self: &Rc<Self>, call: ClientCall) -> Answer {
+        let _under_way = self.figures.under_way.enter();
+        let mut was_held = false;
         let deadline = Instant::now() + self.config.request_timeout;
         let mut tries = Tries::new(matches!(call, ClientCall::Write(_)));
         let mut target = self.target.subscribe();
         loop {
+            let on_hold = target.borrow().is_none().then(|| self.figures.on_hold.enter());
+            if on_hold.is_some() && !std::mem::replace(&mut was_held, true) {
+                self.figures.held.add(1);
+            }
             let led = tokio::select! {
                 biased;
                 led = target.wait_for(Option::is_some) => led.ok().and_then(|led| led.clone()),
                 () = sleep_until(deadline) => None,
             };
+            drop(on_hold);
             let Some(primary) = led else { return tries.give_up(false, self.nobody_leads()) };
             let outcome = tokio::select! {
                 biased;
@@ -256,6 +253,7 @@ impl Shared {
             match tries.judge(outcome) {
                 Next::Tell(answer) => return answer,
                 Next::Again { is_trouble, pause_ms } => {
+                    self.figures.retries.add(1);
                     if is_trouble {
                         self.heard(|follow| follow.on_trouble(&primary));
                     }
@@ -469,6 +467,11 @@ mod tests {
     }
 
     fn gateway(fake: &Fake, request_timeout_ms: u64, requests_max: usize) -> Gateway {
+        counting(fake, request_timeout_ms, requests_max).0
+    }
+
+    fn counting(fake: &Fake, request_timeout_ms: u64, requests_max: usize) -> (Gateway, Arc<GatewayFigures>) {
+        let figures = Arc::<GatewayFigures>::default();
         let config = GatewayConfig {
             data_nodes: vec![address(1), address(2), address(3)],
             request_timeout: Duration::from_millis(request_timeout_ms),
@@ -476,8 +479,8 @@ mod tests {
             requests_max,
         };
         let gateway = Gateway::default();
-        gateway.start_here(|| GatewayActor::new(config, Box::new(fake.clone()), 7));
-        gateway
+        gateway.start_here(|| GatewayActor::new(config, Box::new(fake.clone()), 7, figures.clone()));
+        (gateway, figures)
     }
 
     fn read() -> ClientCall {
@@ -495,7 +498,7 @@ mod tests {
     #[actix_rt::test]
     async fn section_10_a_held_request_is_answered_when_somebody_leads() {
         let fake = Fake::default();
-        let gateway = gateway(&fake, 5_000, 10);
+        let (gateway, figures) = counting(&fake, 5_000, 10);
         let held = gateway.call(read());
         let leads = async {
             sleep(Duration::from_millis(50)).await;
@@ -505,6 +508,9 @@ mod tests {
         assert_eq!(answered, answer());
         assert_eq!(*fake.calls.lock().expect("no panic"), [address(3)], "it was tried only where somebody leads");
         assert!(gateway.ready().await);
+        let levels = (figures.under_way.get(), figures.on_hold.get());
+        assert_eq!((figures.held.get(), figures.retries.get(), levels), (1, 0, (0, 0)));
+        assert_eq!(figures.reads[0].get(), 1);
     }
 
     #[actix_rt::test]

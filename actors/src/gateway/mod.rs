@@ -3,13 +3,16 @@
 //! Not here: HTTP in any direction. Handlers of the client port hold a [`GatewayHandle`]; what goes to the nodes goes
 //! through a [`NodePort`] that the binary provides.
 //!
-//! Reading order: the words here, [`follow`] (who leads), [`judge`] (what a try's outcome means), [`actor`].
+//! Reading order: the words here, [`follow`] (who leads), [`judge`] (what a try's outcome means), [`actor`]; [`figures`] are
+//! for people.
 
 pub mod actor;
+pub mod figures;
 pub mod follow;
 pub mod judge;
 
 pub use actor::{Gateway, GatewayActor, GatewayConfig, NodePort};
+pub use figures::GatewayFigures;
 
 use futures_util::future::BoxFuture;
 use lockstep_protocol::change::Change;

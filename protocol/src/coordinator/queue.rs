@@ -51,6 +51,13 @@ pub(super) struct Picked {
     pub tickets: Vec<LockOwner>,
 }
 
+impl Picked {
+    /// The text of its operations. Bytes.
+    pub fn bytes(&self) -> usize {
+        self.operations.iter().map(|(_, pending)| pending.bytes()).sum()
+    }
+}
+
 /// What waits.
 #[derive(Debug, Default)]
 pub(super) struct Queue {

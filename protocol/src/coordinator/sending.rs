@@ -23,6 +23,7 @@ impl Coordinator {
             own.attempts += 1;
         }
         self.attempt = self.attempt.next();
+        self.tally.attempts += 1;
         flight.attempt = self.attempt;
         let effects = self.enter(now, &mut flight, Stage::Voting);
         self.flight = Some(flight);
@@ -62,6 +63,7 @@ impl Coordinator {
 
     pub(super) fn on_vote(&mut self, now: Now, from: NodeId, refusal: Option<Refusal>) -> Effects {
         let Some(refusal) = refusal else { return self.on_yes(now, from) };
+        self.tally.vote(Some(&refusal));
         match refusal {
             // The view itself comes in a letter of its own; a stale attempt is a late copy's answer, or meets the deadline.
             Refusal::StaleView | Refusal::StaleAttempt => Effects::none(),
@@ -78,6 +80,7 @@ impl Coordinator {
         let (Some(view), Some(mut flight)) = (self.view.clone(), self.flight.take()) else { return Effects::none() };
         let (is_new, before) = (flight.heard.insert(from), flight.heard_at);
         if is_new {
+            self.tally.vote(None);
             flight.heard_at = now.elapsed;
         }
         if !flight.is_complete(&view) {
@@ -197,6 +200,7 @@ impl Coordinator {
             return effects;
         }
         for mut flight in done {
+            self.tally.entry_ms.add(now.elapsed.since(flight.sent_at.unwrap_or(now.elapsed)));
             effects.append(super::release(flight.locks_to_release()));
             if let Some(own) = flight.own {
                 effects.append(self.tell_all(flight.entry.index, own));

@@ -19,6 +19,7 @@ pub const PORT_OFFSET_MAX: u32 = 57_000;
 
 const NODE_PORT: u32 = 7_100;
 const WITNESS_PORT: u32 = 7_150;
+const METRICS_PORT: u32 = 7_200;
 const CLIENT_PORT: u32 = 8_079;
 
 /// What a member of the cluster is.
@@ -58,11 +59,11 @@ impl Member {
         base + self.port_offset + self.number
     }
 
-    /// The ports that it takes, and what for.
+    /// The ports that it takes, and what for. No two members of one demo share one: see [`NODES_MAX`] and [`GATEWAYS_MAX`].
     pub fn ports(&self) -> Vec<(&'static str, u16)> {
         let port = |base: u32| u16::try_from(self.port(base)).unwrap_or(0);
         match self.kind {
-            Kind::Node => vec![("peers", port(NODE_PORT))],
+            Kind::Node => vec![("peers", port(NODE_PORT)), ("metrics", port(METRICS_PORT))],
             Kind::Gateway => vec![("clients", port(CLIENT_PORT)), ("witness", port(WITNESS_PORT))],
         }
     }
@@ -154,8 +155,10 @@ impl Layout {
         match member.kind {
             Kind::Node => format!(
                 "# Data node {number} of the demo. Every other key: default.toml.\n\n\
-                 [node]\nid = {number}\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n\n{cluster}",
-                member.port(NODE_PORT)
+                 [node]\nid = {number}\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n\n\
+                 [metrics]\nlisten = \"127.0.0.1:{}\"\n\n{cluster}",
+                member.port(NODE_PORT),
+                member.port(METRICS_PORT)
             ),
             Kind::Gateway => format!(
                 "# Gateway {number} of the demo, with a witness. Every other key: default.toml.\n\n\
@@ -255,6 +258,7 @@ mod tests {
         layout.write_configs().expect("written");
         let text = std::fs::read_to_string(dir.path().join("config/node-5.toml")).expect("there");
         assert!(text.contains("id = 5") && text.contains("127.0.0.1:7205\"]"), "{text}");
+        assert_eq!(layout.members[4].ports(), [("peers", 7_205), ("metrics", 7_305)]);
         assert_eq!(layout.members[5].ports(), [("clients", 8_180), ("witness", 7_251)]);
     }
 

@@ -41,7 +41,7 @@ pub struct Arguments {
     /// How many gateways
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(GATEWAYS_MAX)))]
     gateways: u32,
-    /// Added to every port, to run beside what has them already
+    /// Added to every port, to run beside what has them already; 150 or more beside another demo
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(PORT_OFFSET_MAX)))]
     port_offset: u32,
     /// Begin with nothing: delete what an earlier demo kept in the directory
