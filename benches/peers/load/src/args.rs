@@ -128,7 +128,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// How many connections serve so many clients best: tried on two cores, see the README.
+    /// How many connections serve so many clients best: each was tried on two cores.
     pub fn connections(self, clients: usize) -> usize {
         match self {
             Self::Etcd => crate::etcd::CONNECTIONS_MAX.min(clients),

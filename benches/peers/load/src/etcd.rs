@@ -1,7 +1,8 @@
 //! etcd: gRPC, keys that sort the newest first, linearizable reads (its default).
 //!
-//! A prefix and a limit give the newest 100. etcd sorts by nothing but the key without reading the whole range, so a
-//! message's key counts down. It still counts the range's keys for every answer, which is why the channel has 20,000 and not a million.
+//! etcd sorts by nothing but the key without reading the whole range, so a message's key counts down. And it counts all keys of a range for
+//! every answer, so the range ends at the 100th of the messages that the client knows already: what is newer comes before those,
+//! and the limit makes it the newest 100 whatever was posted since. Without that end it slows down with every message.
 
 use anyhow::{Result, ensure};
 use etcd_client::{GetOptions, KvClient, Txn, TxnOp};
@@ -9,8 +10,8 @@ use etcd_client::{GetOptions, KvClient, Txn, TxnOp};
 use crate::args::Work;
 use crate::work::{Client, PAGE, Texts};
 
-/// Connections that all clients share: more do not make it faster.
-pub const CONNECTIONS_MAX: usize = 4;
+/// Connections that all clients share: few are slower, more than these not faster.
+pub const CONNECTIONS_MAX: usize = 16;
 /// The channel that is read.
 const READ: &str = "read/";
 /// How many keys it has.
@@ -74,7 +75,7 @@ impl Client for EtcdClient {
                 self.kv.put(key, self.texts.take(), None).await?;
             }
             Work::Newest => {
-                let newest = GetOptions::new().with_prefix().with_limit(PAGE as i64);
+                let newest = GetOptions::new().with_range(key(KEYS - 1 - PAGE as u64)).with_limit(PAGE as i64);
                 let found = self.kv.get(READ, Some(newest)).await?.kvs().len();
                 ensure!(found == PAGE, "a page of {found}");
             }

@@ -9,8 +9,8 @@ use async_nats::jetstream::{self, Context};
 use crate::args::Work;
 use crate::work::{Client, Texts};
 
-/// Connections that all clients share.
-pub const CONNECTIONS_MAX: usize = 4;
+/// One connection that all clients share: the more there are, the slower it is.
+pub const CONNECTIONS_MAX: usize = 1;
 /// The stream, and its only subject.
 pub const STREAM: &str = "posted";
 /// How long the servers may take to agree on a new stream.
