@@ -1,0 +1,100 @@
+//! Reads everything back when the load is over, through every gateway, page by page.
+//!
+//! It asks a gateway that is in trouble again for a while: what it must not do is to give up silently. A gateway that cannot be
+//! read through fails the run.
+
+use super::super::Failure;
+use super::answer;
+use super::client::Shared;
+use super::connection::{Answer, Connection, Gateway};
+use super::request::Encoder;
+use super::tally::Violations;
+use super::verifier::Verifier;
+use serde::Serialize;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long one request is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait before the next try.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest page. Messages.
+const PAGE_MAX: usize = 1_000;
+
+/// What one gateway showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadBack {
+    /// The gateway.
+    pub gateway: String,
+    /// How many messages of this run.
+    pub messages: usize,
+}
+
+/// Reads all channels through this gateway, and checks them.
+pub async fn read_back(shared: &Shared, gateway: &Gateway, violations: &mut Violations) -> Result<ReadBack, Failure> {
+    let ledger = shared.ledger.borrow();
+    let mut reader = Reader::new(shared, gateway);
+    let mut verifier = Verifier::new(&ledger, &shared.expected, &gateway.name, violations);
+    for (place, channel) in shared.expected.channels.iter().enumerate() {
+        verifier.channel(place);
+        let mut cursor = String::new();
+        loop {
+            let body =
+                reader.get(&format!("/v1/channels/{channel}/messages?order=asc&limit={PAGE_MAX}{cursor}")).await?;
+            let page = answer::page(&body).map_err(|violation| reader.failure(&violation.to_string()))?;
+            page.messages.iter().for_each(|message| verifier.message(message));
+            match page.next {
+                Some(next) if page.has_more => cursor = format!("&cursor={next}"),
+                Some(_) | None => break,
+            }
+        }
+    }
+    Ok(ReadBack { gateway: gateway.name.clone(), messages: verifier.finish() })
+}
+
+/// Asks one gateway until it answers.
+pub struct Reader {
+    connection: Connection,
+    encoder: Encoder,
+    gateway: Gateway,
+}
+
+impl Reader {
+    /// Of this gateway and no other.
+    pub fn new(shared: &Shared, gateway: &Gateway) -> Self {
+        let connection = Connection::new(Rc::from([gateway.clone()]), 0);
+        Self { connection, encoder: Encoder::new(&shared.expected.user), gateway: gateway.clone() }
+    }
+
+    /// The body of a 200.
+    pub async fn get(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.encoder.get(&self.gateway.name, format_args!("{path}")).to_vec();
+        self.insist(&request).await
+    }
+
+    /// Creates a channel.
+    pub async fn create(&mut self, channel: &str) -> Result<(), Failure> {
+        let path = format_args!("/v1/channels/{channel}");
+        let request = self.encoder.write("PUT", &self.gateway.name, path, channel).to_vec();
+        self.insist(&request).await.map(drop)
+    }
+
+    async fn insist(&mut self, request: &[u8]) -> Result<Vec<u8>, Failure> {
+        let begun = Instant::now();
+        loop {
+            let why = match self.connection.ask(request).await {
+                Ok(Answer { status: 200 | 201, body, .. }) => return Ok(body.to_vec()),
+                Ok(Answer { status, body, .. }) => format!("{status} {}", answer::code(body)),
+                Err(trouble) => format!("{trouble:?}"),
+            };
+            if begun.elapsed() > PATIENCE {
+                return Err(self.failure(&why));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn failure(&self, why: &str) -> Failure {
+        Failure::new(format!("{} cannot be asked: {why}", self.gateway.name))
+    }
+}
