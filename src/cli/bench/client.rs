@@ -33,6 +33,26 @@ pub struct Shared {
     pub tally: RefCell<Tally>,
 }
 
+/// What they leave behind.
+pub struct Finished {
+    /// Where they asked.
+    pub gateways: Rc<[Gateway]>,
+    /// What answers are compared with.
+    pub expected: Expected,
+    /// What was told.
+    pub ledger: Ledger,
+    /// What was counted.
+    pub tally: Tally,
+}
+
+impl Shared {
+    /// Once all clients have ended.
+    pub fn finish(self) -> Finished {
+        let Self { gateways, expected, ledger, tally, .. } = self;
+        Finished { gateways, expected, ledger: ledger.into_inner(), tally: tally.into_inner() }
+    }
+}
+
 /// One operation that a client wishes for.
 #[derive(Clone, Copy, Debug)]
 enum Wish {
@@ -93,7 +113,7 @@ impl Client {
     /// One operation; after an error, how long to pause.
     async fn once(&mut self, kind: Kind, due: Instant) -> Option<Duration> {
         let Some(wish) = self.wish(kind) else {
-            self.shared.tally.borrow_mut().failed(due, "nothing to read yet".to_owned());
+            self.shared.tally.borrow_mut().failed(due, Instant::now(), "nothing to read yet".to_owned());
             return Some(PAUSE);
         };
         self.writes += 1;
@@ -113,11 +133,11 @@ impl Client {
                 None
             }
             Told::Refused { why, pause } | Told::Doubtful { why, pause } => {
-                tally.failed(due, why);
+                tally.failed(due, done, why);
                 Some(pause)
             }
             Told::Violation(violation) => {
-                tally.failed(due, "wrong answer".to_owned());
+                tally.failed(due, done, "wrong answer".to_owned());
                 tally.violations.add(&gateway, &violation);
                 Some(PAUSE)
             }
@@ -171,13 +191,12 @@ fn encode<'a>(
 
 /// What an answer means.
 fn judge(shared: &Shared, client: u32, wish: &Wish, answered: Result<Answer<'_>, Trouble>) -> Told {
-    let doubtful = |why: &str| Told::Doubtful { why: why.to_owned(), pause: PAUSE };
     let answer = match answered {
         Ok(answer) => answer,
-        Err(Trouble::NotSent) => return Told::Refused { why: "not connected".to_owned(), pause: PAUSE },
-        Err(Trouble::Lost) => return doubtful("connection lost"),
-        Err(Trouble::Late) => return doubtful("no answer in time"),
-        Err(Trouble::Malformed(malformed)) => return doubtful(&format!("malformed answer: {malformed}")),
+        Err(trouble @ Trouble::NotSent) => return Told::Refused { why: trouble.to_string(), pause: PAUSE },
+        Err(trouble @ (Trouble::Lost | Trouble::Late | Trouble::Malformed(_))) => {
+            return Told::Doubtful { why: trouble.to_string(), pause: PAUSE };
+        }
     };
     if answer.status == expected_status(wish) {
         return read(shared, client, wish, answer.body).map_or_else(Told::Violation, |()| Told::Done);
@@ -236,5 +255,112 @@ fn note(shared: &Shared, client: u32, wish: &Wish, told: &Told) {
         (Wish::Post(_), Told::Done | Told::Doubtful { .. } | Told::Violation(_))
         | (Wish::Star { .. }, Told::Refused { .. })
         | (Wish::History { .. } | Wish::Message(_), _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::Fate;
+    use super::super::text::Texts;
+    use super::*;
+    use lockstep_protocol::ids::Timestamp;
+
+    fn shared() -> Shared {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(1, 1);
+        let post = ledger.begin_post(0);
+        ledger.acknowledge(post, Timestamp(5)).expect("the first");
+        let texts = Texts::new("0123456789ab", 64);
+        Shared {
+            run: "0123456789ab".into(),
+            gateways: Rc::from([]),
+            expected: Expected { texts, channels: vec!["c".into()], user: "u".into() },
+            ledger: RefCell::new(ledger),
+            tally: RefCell::new(Tally::new(now..now)),
+        }
+    }
+
+    const PLACE: Place = Place { post: PostName { writer: 0, number: 0 }, id: Timestamp(5) };
+
+    fn wishes(shared: &Shared) -> [Wish; 4] {
+        let mut ledger = shared.ledger.borrow_mut();
+        [
+            Wish::Post(ledger.begin_post(0)),
+            Wish::History { channel: 0, known: ledger.known(0) },
+            Wish::Message(PLACE),
+            Wish::Star { place: PLACE, star: true },
+        ]
+    }
+
+    fn answer(status: u16, code: &str) -> (u16, String) {
+        (status, format!(r#"{{"code": "{code}"}}"#))
+    }
+
+    #[test]
+    fn an_error_is_never_taken_for_something_done() {
+        let shared = shared();
+        for wish in wishes(&shared) {
+            for status in [200, 201, 204, 301, 400, 404, 408, 409, 422, 429, 500, 503, 504] {
+                let (status, body) = answer(status, "x");
+                let answered = Answer { status, retry_after_s: None, body: body.as_bytes() };
+                let told = judge(&shared, 0, &wish, Ok(answered));
+                assert!(!matches!(told, Told::Done), "{wish:?} and {status}");
+            }
+            for trouble in [Trouble::NotSent, Trouble::Lost, Trouble::Late] {
+                assert!(!matches!(judge(&shared, 0, &wish, Err(trouble)), Told::Done), "{wish:?} and {trouble}");
+            }
+        }
+    }
+
+    /// What the ledger says of a post that was answered so.
+    fn fate_after(answered: Result<(u16, String), Trouble>) -> Option<Fate> {
+        let shared = shared();
+        let [wish, ..] = wishes(&shared);
+        let answered = match &answered {
+            Ok((status, body)) => Ok(Answer { status: *status, retry_after_s: None, body: body.as_bytes() }),
+            Err(trouble) => Err(*trouble),
+        };
+        let told = judge(&shared, 0, &wish, answered);
+        note(&shared, 0, &wish, &told);
+        shared.ledger.borrow().fate(PostName { writer: 0, number: 1 })
+    }
+
+    #[test]
+    fn a_post_without_a_clear_answer_is_in_doubt_and_a_refused_one_is_not() {
+        for doubtful in [answer(500, "internal"), answer(504, "outcome_unknown"), answer(200, "x"), answer(201, "x")] {
+            assert_eq!(fate_after(Ok(doubtful.clone())), Some(Fate::Doubtful), "{doubtful:?}");
+        }
+        for refused in [answer(503, "no_primary"), answer(409, "aborted"), answer(422, "idempotency_key_reused")] {
+            assert_eq!(fate_after(Ok(refused.clone())), Some(Fate::Refused), "{refused:?}");
+        }
+        assert_eq!(fate_after(Err(Trouble::NotSent)), Some(Fate::Refused));
+        assert_eq!(
+            (fate_after(Err(Trouble::Lost)), fate_after(Err(Trouble::Late))),
+            (Some(Fate::Doubtful), Some(Fate::Doubtful))
+        );
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_is_not_found_is_a_broken_promise() {
+        let shared = shared();
+        let [_, history, message, star] = wishes(&shared);
+        for wish in [history, message, star] {
+            let (status, body) = answer(404, "message_not_found");
+            let answered = Answer { status, retry_after_s: None, body: body.as_bytes() };
+            let Told::Violation(violation) = judge(&shared, 0, &wish, Ok(answered)) else { panic!("{wish:?}") };
+            assert_eq!(violation, Violation::NotFound { id: Timestamp(5), code: "message_not_found".into() });
+        }
+    }
+
+    #[test]
+    fn an_error_says_how_long_to_pause() {
+        let shared = shared();
+        let [post, ..] = wishes(&shared);
+        let (_, body) = answer(503, "no_primary");
+        for (retry_after_s, expected) in [(Some(3), Duration::from_secs(3)), (None, PAUSE)] {
+            let answered = Answer { status: 503, retry_after_s, body: body.as_bytes() };
+            let Told::Refused { why, pause } = judge(&shared, 0, &post, Ok(answered)) else { panic!("refused") };
+            assert_eq!((why.as_str(), pause), ("503 no_primary", expected));
+        }
     }
 }

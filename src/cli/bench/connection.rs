@@ -37,15 +37,19 @@ pub struct Answer<'a> {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// Nothing was sent.
+    #[error("not connected")]
     NotSent,
     /// The connection ended between request and answer.
+    #[error("connection lost")]
     Lost,
-    /// No answer within [`ANSWER_PATIENCE`].
+    /// It took longer than any answer may.
+    #[error("no answer in time")]
     Late,
     /// What came is no answer.
+    #[error("malformed answer: {0}")]
     Malformed(Malformed),
 }
 
@@ -130,5 +134,90 @@ async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), Troub
     match stream.read_buf(buffer).await {
         Ok(0) | Err(_) => Err(Trouble::Lost),
         Ok(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// A gateway that plays this script on each connection in turn: what it sends after a request, piece by piece.
+    fn scripted(script: Vec<Vec<&'static str>>) -> Rc<[Gateway]> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        std::thread::spawn(move || {
+            for answers in script {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                for answer in answers {
+                    let _ = stream.read(&mut [0; 1_024]);
+                    for piece in answer.split('|') {
+                        let _ = stream.write_all(piece.as_bytes());
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        });
+        Rc::from([Gateway { name: address.to_string(), address }])
+    }
+
+    async fn ask(connection: &mut Connection) -> Result<(u16, String), Trouble> {
+        let answer = connection.ask(b"GET / HTTP/1.1\r\n\r\n").await?;
+        Ok((answer.status, String::from_utf8_lossy(answer.body).into_owned()))
+    }
+
+    #[actix_rt::test]
+    async fn answers_come_in_pieces_on_one_connection() {
+        let first = "HTTP/1.1 200 OK\r\nConte|nt-Length: 5\r\n\r|\nhe|llo";
+        let second = "HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+        let mut connection = Connection::new(scripted(vec![vec![first, second]]), 0);
+        assert_eq!(ask(&mut connection).await, Ok((200, "hello".to_owned())));
+        let answer = connection.ask(b"x").await.expect("an answer");
+        assert_eq!(answer, Answer { status: 503, retry_after_s: Some(7), body: b"" });
+        assert_eq!(connection.reconnects(), 0);
+    }
+
+    #[actix_rt::test]
+    async fn a_connection_that_was_closed_is_made_again_and_counted() {
+        let last = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+        let kept = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        // The first says that it closes, the second closes without a word, and both before the next request.
+        let mut connection = Connection::new(scripted(vec![vec![last], vec![kept], vec![kept]]), 0);
+        for reconnects in 0..3 {
+            if let Some(stream) = &connection.stream {
+                stream.readable().await.expect("its end comes");
+            }
+            assert_eq!(ask(&mut connection).await, Ok((200, "ok".to_owned())));
+            assert_eq!(connection.reconnects(), reconnects);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn what_is_no_whole_answer_is_trouble() {
+        let malformed = |why| Err(Trouble::Malformed(Malformed(why)));
+        let cases = [
+            ("", Err(Trouble::Lost)),
+            ("HTTP/1.1 200 OK\r\nContent-Le", Err(Trouble::Lost)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", Err(Trouble::Lost)),
+            ("hello", malformed("no HTTP response")),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nhello", malformed("more than one answer")),
+        ];
+        for (answer, trouble) in cases {
+            let kept = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            let mut connection = Connection::new(scripted(vec![vec![answer], vec![kept]]), 0);
+            assert_eq!(ask(&mut connection).await, trouble, "{answer:?}");
+            assert_eq!(ask(&mut connection).await, Ok((200, "ok".to_owned())), "the next one goes on a new connection");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_gateway_that_cannot_be_reached_is_left_for_the_next() {
+        let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+        let alive = scripted(vec![vec!["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]]);
+        let dead = Gateway { name: nobody.to_string(), address: nobody };
+        let mut connection = Connection::new(Rc::from([dead, alive[0].clone()]), 0);
+        assert_eq!(ask(&mut connection).await, Err(Trouble::NotSent));
+        assert_eq!(ask(&mut connection).await, Ok((200, "ok".to_owned())));
     }
 }

@@ -21,6 +21,8 @@ mod response;
 mod schedule;
 mod stage;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod text;
 mod verifier;
 mod violation;
@@ -31,7 +33,7 @@ pub use plan::Arguments;
 use super::Failure;
 use super::api::random_hex;
 use answer::Expected;
-use client::Shared;
+use client::{Finished, Shared};
 use ledger::Ledger;
 use plan::Plan;
 use process::Process;
@@ -42,28 +44,31 @@ use std::cell::RefCell;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
-use tally::Tally;
+use tally::{Done, Tally};
 use text::{RUN_CHARS, Texts};
 use work::KINDS;
 
 /// Runs the load, tells what came of it, and fails when a promise was broken.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let json = arguments.json;
-    let plan = Plan::new(arguments)?;
-    let shared = prepare(&plan).await?;
-    let measured = stage::measure(&shared, &plan).await?;
-    let back = read_all_back(&shared).await?;
-    let report = report(&plan, &shared, measured, back);
+    let report = measure(&Plan::new(arguments)?).await?;
     if json {
         let text = serde_json::to_string_pretty(&report);
         println!("{}", text.map_err(|e| Failure::new(format!("the report cannot be written: {e}")))?);
     } else {
-        println!("{report}");
+        print!("{report}");
     }
-    match report.verified.violations {
-        0 => Ok(ExitCode::SUCCESS),
-        count => Err(Failure::new(format!("{count} promises were broken: {}", report.verified.told.join("; ")))),
-    }
+    report.verified.failure().map_or(Ok(ExitCode::SUCCESS), |why| Err(Failure::new(why)))
+}
+
+/// All stages of a run.
+async fn measure(plan: &Plan) -> Result<Report, Failure> {
+    let shared = prepare(plan).await?;
+    let measured = stage::measure(&shared, plan).await?;
+    let shared = Rc::into_inner(shared).ok_or_else(|| Failure::new("a client has not ended"))?;
+    let mut finished = shared.finish();
+    let back = read_all_back(&mut finished).await;
+    Ok(report(plan, finished, measured, back))
 }
 
 /// Creates the channels, and the messages that reads need.
@@ -78,7 +83,7 @@ async fn prepare(plan: &Plan) -> Result<Rc<Shared>, Failure> {
         tally: RefCell::new(Tally::new(now..now)),
         run,
     });
-    let mut reader = Reader::new(&shared, &shared.gateways[0]);
+    let mut reader = Reader::new(&shared.expected, &shared.gateways[0]);
     for channel in &shared.expected.channels {
         reader.create(channel).await?;
     }
@@ -86,43 +91,44 @@ async fn prepare(plan: &Plan) -> Result<Rc<Shared>, Failure> {
     Ok(shared)
 }
 
-async fn read_all_back(shared: &Shared) -> Result<Vec<ReadBack>, Failure> {
+async fn read_all_back(finished: &mut Finished) -> Vec<ReadBack> {
+    let mut violations = std::mem::take(&mut finished.tally.violations);
     let mut all = Vec::new();
-    for gateway in shared.gateways.iter() {
-        let mut violations = std::mem::take(&mut shared.tally.borrow_mut().violations);
-        let read = read_back(shared, gateway, &mut violations).await;
-        shared.tally.borrow_mut().violations = violations;
-        all.push(read?);
+    for gateway in finished.gateways.iter() {
+        all.push(read_back(finished, gateway, &mut violations).await);
     }
-    Ok(all)
+    finished.tally.violations = violations;
+    all
 }
 
-fn report(plan: &Plan, shared: &Shared, measured: Measured, read_back: Vec<ReadBack>) -> Report {
-    let tally = shared.tally.borrow();
-    let seconds = tally.lasted().as_secs_f64();
-    let all = tally.all();
-    let mut lines: Vec<_> = KINDS
-        .iter()
-        .filter(|kind| plan.mix.has(**kind))
-        .map(|kind| Line::new(kind.name(), tally.of(*kind), seconds))
-        .collect();
-    if lines.len() > 1 {
-        lines.push(Line::new("all", &all, seconds));
-    }
-    let cost = |(Process { name, pid }, cost)| CostLine::new(name, pid, cost, all.len());
+fn report(plan: &Plan, finished: Finished, measured: Measured, read_back: Vec<ReadBack>) -> Report {
+    let Finished { ledger, tally, .. } = finished;
+    let (seconds, all) = (plan.lasts.as_secs_f64(), tally.all());
+    let schedule = |rate| report::Schedule {
+        rate,
+        unsent: measured.unsent,
+        late_p99_us: tally.sent_late.value_at_quantile(0.99),
+        late_max_us: tally.sent_late.max(),
+    };
+    let cost = |(Process { name, pid }, cost)| CostLine::new(name, pid, cost, all.latencies.len());
     Report {
         setup: plan.to_string(),
         seconds,
-        lines,
-        errors: tally.errors.clone(),
-        reconnects: tally.reconnects,
-        schedule: plan.rate.map(|rate| report::Schedule {
-            rate,
-            unsent: measured.unsent,
-            late_p99_us: tally.sent_late.value_at_quantile(0.99),
-            late_max_us: tally.sent_late.max(),
-        }),
+        lines: lines(plan, &tally, &all, seconds),
+        schedule: plan.rate.map(schedule),
         processes: measured.costs.into_iter().map(cost).collect(),
-        verified: Verified::new(shared.ledger.borrow().counts(), read_back, tally.violations.clone()),
+        errors: tally.errors,
+        reconnects: tally.reconnects,
+        verified: Verified::new(ledger.counts(), read_back, tally.violations),
     }
+}
+
+/// One for each kind, and if there are several, one for all.
+fn lines(plan: &Plan, tally: &Tally, all: &Done, seconds: f64) -> Vec<Line> {
+    let kinds = KINDS.into_iter().filter(|kind| plan.mix.has(*kind));
+    let mut lines: Vec<_> = kinds.map(|kind| Line::new(kind.name(), tally.of(kind), seconds)).collect();
+    if lines.len() > 1 {
+        lines.push(Line::new("all", all, seconds));
+    }
+    lines
 }

@@ -7,8 +7,8 @@ use super::process::{self, Process};
 use super::stage::PRELOAD_CLIENTS;
 use super::text::SIZE_MIN;
 use super::work::{Mix, Work};
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 use std::fmt;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ Messages go to new channels `bench-...`, and stay there: nothing can be deleted.
 
 /// What it takes.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES, about = "Put a load on a cluster: latencies, cost, and whether it kept its promises")]
+#[command(after_long_help = EXAMPLES)]
 pub struct Arguments {
     /// What clients do
     #[arg(long, value_enum, default_value_t = Work::Post)]
@@ -51,7 +51,7 @@ pub struct Arguments {
     /// Operations a second that are due, whatever the cluster does: an open loop
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// How long operations are counted
+    /// Seconds in which operations are counted
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// Seconds of the same load before that, which are not counted
@@ -85,7 +85,8 @@ pub struct Arguments {
 
 /// A checked run.
 pub struct Plan {
-    work: Work,
+    /// What is measured.
+    pub work: Work,
     /// How often each kind comes up.
     pub mix: Mix,
     /// How many clients.
@@ -144,11 +145,12 @@ impl fmt::Display for Plan {
         let Self { clients, size, channels, preload, .. } = self;
         let way = self.rate.map_or("closed loop".to_owned(), |rate| format!("open loop of {rate} a second"));
         let (seconds, warm_up) = (self.lasts.as_secs(), self.warm_up.as_secs());
+        let work = self.work.to_possible_value();
+        let work = work.as_ref().map_or("", |work| work.get_name());
         write!(
             f,
-            "{:?}: {way}, {clients} clients, {} gateways, {seconds} s after {warm_up} s of warm-up, texts of {size} bytes, \
-             {channels} channels, {preload} messages before",
-            self.work,
+            "work: {work}, {way}; {seconds} s after {warm_up} s of warm-up; clients: {clients}; gateways: {}; channels: {channels}; \
+             bytes of a text: {size}; messages before: {preload}",
             self.gateways.len()
         )
     }

@@ -4,8 +4,8 @@
 //! read through fails the run.
 
 use super::super::Failure;
-use super::answer;
-use super::client::Shared;
+use super::answer::{self, Expected};
+use super::client::Finished;
 use super::connection::{Answer, Connection, Gateway};
 use super::request::Encoder;
 use super::tally::Violations;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How long one request is tried again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long to wait before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest page. Messages.
@@ -26,21 +26,33 @@ const PAGE_MAX: usize = 1_000;
 pub struct ReadBack {
     /// The gateway.
     pub gateway: String,
-    /// How many messages of this run.
+    /// How many messages of this run, as far as it was read.
     pub messages: usize,
+    /// Why it was not read to the end.
+    pub failure: Option<String>,
 }
 
 /// Reads all channels through this gateway, and checks them.
-pub async fn read_back(shared: &Shared, gateway: &Gateway, violations: &mut Violations) -> Result<ReadBack, Failure> {
-    let ledger = shared.ledger.borrow();
-    let mut reader = Reader::new(shared, gateway);
-    let mut verifier = Verifier::new(&ledger, &shared.expected, &gateway.name, violations);
-    for (place, channel) in shared.expected.channels.iter().enumerate() {
+pub async fn read_back(finished: &Finished, gateway: &Gateway, violations: &mut Violations) -> ReadBack {
+    let Finished { expected, ledger, .. } = finished;
+    let mut verifier = Verifier::new(ledger, expected, &gateway.name, violations);
+    let read = read_all(expected, gateway, &mut verifier).await;
+    let (messages, failure) = match read {
+        Ok(()) => (verifier.finish(), None),
+        // What was not asked for is not lost.
+        Err(failure) => (verifier.seen(), Some(failure.to_string())),
+    };
+    ReadBack { gateway: gateway.name.clone(), messages, failure }
+}
+
+async fn read_all(expected: &Expected, gateway: &Gateway, verifier: &mut Verifier<'_>) -> Result<(), Failure> {
+    let mut reader = Reader::new(expected, gateway);
+    for (place, channel) in expected.channels.iter().enumerate() {
         verifier.channel(place);
         let mut cursor = String::new();
         loop {
-            let body =
-                reader.get(&format!("/v1/channels/{channel}/messages?order=asc&limit={PAGE_MAX}{cursor}")).await?;
+            let path = format!("/v1/channels/{channel}/messages?order=asc&limit={PAGE_MAX}{cursor}");
+            let body = reader.get(&path).await?;
             let page = answer::page(&body).map_err(|violation| reader.failure(&violation.to_string()))?;
             page.messages.iter().for_each(|message| verifier.message(message));
             match page.next {
@@ -49,7 +61,7 @@ pub async fn read_back(shared: &Shared, gateway: &Gateway, violations: &mut Viol
             }
         }
     }
-    Ok(ReadBack { gateway: gateway.name.clone(), messages: verifier.finish() })
+    Ok(())
 }
 
 /// Asks one gateway until it answers.
@@ -61,9 +73,9 @@ pub struct Reader {
 
 impl Reader {
     /// Of this gateway and no other.
-    pub fn new(shared: &Shared, gateway: &Gateway) -> Self {
+    pub fn new(expected: &Expected, gateway: &Gateway) -> Self {
         let connection = Connection::new(Rc::from([gateway.clone()]), 0);
-        Self { connection, encoder: Encoder::new(&shared.expected.user), gateway: gateway.clone() }
+        Self { connection, encoder: Encoder::new(&expected.user), gateway: gateway.clone() }
     }
 
     /// The body of a 200.
@@ -85,7 +97,7 @@ impl Reader {
             let why = match self.connection.ask(request).await {
                 Ok(Answer { status: 200 | 201, body, .. }) => return Ok(body.to_vec()),
                 Ok(Answer { status, body, .. }) => format!("{status} {}", answer::code(body)),
-                Err(trouble) => format!("{trouble:?}"),
+                Err(trouble) => trouble.to_string(),
             };
             if begun.elapsed() > PATIENCE {
                 return Err(self.failure(&why));

@@ -3,19 +3,19 @@
 use super::ledger::Counts;
 use super::process::Cost;
 use super::read_back::ReadBack;
-use super::tally::{Latencies, Violations};
+use super::tally::{Done, Violations};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-/// Latencies of one kind of operation, or of all.
+/// One kind of operation, or all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
     /// Which.
     pub kind: &'static str,
-    /// How many were done.
+    /// How many were done, and are in the latencies.
     pub operations: u64,
-    /// So many a second.
+    /// How many a second were answered while the window was open.
     pub per_second: f64,
     /// Half were answered within this. Microseconds, as all of these.
     pub p50_us: u64,
@@ -30,12 +30,13 @@ pub struct Line {
 }
 
 impl Line {
-    /// Of these latencies, gathered in so many seconds.
-    pub fn new(kind: &'static str, latencies: &Latencies, seconds: f64) -> Self {
+    /// Of what was done in a window of so many seconds.
+    pub fn new(kind: &'static str, done: &Done, seconds: f64) -> Self {
+        let Done { latencies, in_window } = done;
         Self {
             kind,
             operations: latencies.len(),
-            per_second: latencies.len() as f64 / seconds,
+            per_second: *in_window as f64 / seconds,
             p50_us: latencies.value_at_quantile(0.5),
             p90_us: latencies.value_at_quantile(0.9),
             p99_us: latencies.value_at_quantile(0.99),
@@ -97,6 +98,15 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// Why the run has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        if let (1.., Some(first)) = (self.violations, self.told.first()) {
+            return Some(format!("{} promises were broken, the first: {first}", self.violations));
+        }
+        let unread = self.read_back.iter().find_map(|read| Some((&read.gateway, read.failure.as_ref()?)));
+        unread.map(|(gateway, why)| format!("what was written cannot be read back through {gateway}: {why}"))
+    }
+
     /// What was found.
     pub fn new(posts: Counts, read_back: Vec<ReadBack>, violations: Violations) -> Self {
         Self { posts, read_back, violations: violations.count, told: violations.told }
@@ -195,16 +205,136 @@ impl Report {
         let Verified { posts, read_back, violations, told } = &self.verified;
         let Counts { acknowledged, refused, doubtful } = posts;
         writeln!(f, "\nposts: {acknowledged} acknowledged, {refused} refused, {doubtful} in doubt")?;
-        for ReadBack { gateway, messages } in read_back {
-            writeln!(f, "read back through {gateway}: {messages}")?;
+        for ReadBack { gateway, messages, failure } in read_back {
+            match failure {
+                None => writeln!(f, "read back through {gateway}: {messages}")?,
+                Some(why) => writeln!(f, "NOT READ BACK through {gateway}: {why}")?,
+            }
         }
         if *violations == 0 {
-            return write!(
-                f,
-                "every acknowledged post is there once, in order and unchanged; every read showed what it must"
-            );
+            return self.write_kept(f);
         }
         writeln!(f, "PROMISES BROKEN: {violations}")?;
         told.iter().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+
+    fn write_kept(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.verified.read_back.iter().any(|read| read.failure.is_some()) {
+            return writeln!(f, "no promise was seen broken, but not all was seen");
+        }
+        writeln!(f, "every acknowledged post is there once, in order and unchanged; every read showed what it must")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tally::Tally;
+    use super::super::violation::Violation;
+    use super::super::work::Kind;
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn lines() -> Vec<Line> {
+        let begin = Instant::now();
+        let mut tally = Tally::new(begin..begin + Duration::from_secs(2));
+        for ms in 1..=1_000 {
+            tally.done(Kind::Post, begin, begin + Duration::from_millis(ms));
+        }
+        tally.done(Kind::History, begin, begin + Duration::from_micros(1_234));
+        let of = |kind: Kind| Line::new(kind.name(), tally.of(kind), 2.0);
+        vec![of(Kind::Post), of(Kind::History), Line::new("all", &tally.all(), 2.0)]
+    }
+
+    fn report() -> Report {
+        let cost = Some(Cost { cpu_s: 1.25, peak_bytes: 42 << 20 });
+        let posts = Counts { acknowledged: 1_000, refused: 2, doubtful: 1 };
+        let back = |gateway: &str| ReadBack { gateway: gateway.into(), messages: 1_001, failure: None };
+        Report {
+            setup: "work: mixed".into(),
+            seconds: 2.0,
+            lines: lines(),
+            errors: BTreeMap::from([("503 no_primary".into(), 2), ("connection lost".into(), 1)]),
+            reconnects: 1,
+            schedule: None,
+            processes: vec![
+                CostLine::new("node-1".into(), 7, cost, 1_001),
+                CostLine::new("node-2".into(), 8, None, 1_001),
+            ],
+            verified: Verified::new(posts, vec![back("h:1"), back("h:2")], Violations::default()),
+        }
+    }
+
+    #[test]
+    fn a_report_for_people() {
+        let expected = "\
+work: mixed
+
+            operations    a second      p50 ms      p90 ms      p99 ms    p99.9 ms      max ms
+post              1000       500.0       500.2       900.1       990.2       999.4      1000.4
+history              1         0.5       1.234       1.234       1.234       1.234       1.234
+all               1001       500.5       500.2       900.1       990.2       999.4      1000.4
+
+errors: 3: 2 times 503 no_primary, 1 times connection lost
+reconnects: 1
+
+process          CPU s       CPU s per 1,000      peak MiB
+node-1            1.25                1.2488          42.0
+node-2        ended, or was started again, while it was measured
+
+posts: 1000 acknowledged, 2 refused, 1 in doubt
+read back through h:1: 1001
+read back through h:2: 1001
+every acknowledged post is there once, in order and unchanged; every read showed what it must
+";
+        assert_eq!(report().to_string(), expected);
+    }
+
+    #[test]
+    fn an_open_loop_tells_whether_it_kept_its_schedule() {
+        let schedule = Schedule { rate: 500.0, unsent: 0, late_p99_us: 120, late_max_us: 12_345 };
+        let text = Report { schedule: Some(schedule.clone()), ..report() }.to_string();
+        assert!(text.contains("sent later than due, of 500 a second: p99 0.120 ms, max 12.3 ms"), "{text}");
+        assert!(!text.contains("NOT SENT"));
+        let text = Report { schedule: Some(Schedule { unsent: 9, ..schedule }), ..report() }.to_string();
+        assert!(text.contains("NOT SENT: 9 that were due"), "{text}");
+    }
+
+    #[test]
+    fn a_broken_promise_fails_the_run_and_is_told() {
+        let mut broken = report();
+        assert_eq!(broken.verified.failure(), None);
+        let mut violations = Violations::default();
+        violations.add("h:1", &Violation::Unreadable("x".into()));
+        (broken.verified.violations, broken.verified.told) = (violations.count, violations.told);
+        assert!(broken.to_string().ends_with("PROMISES BROKEN: 1\n    h:1: an answer cannot be read: x\n"), "{broken}");
+        let why = broken.verified.failure().expect("it has failed");
+        assert_eq!(why, "1 promises were broken, the first: h:1: an answer cannot be read: x");
+    }
+
+    #[test]
+    fn a_gateway_that_cannot_be_read_through_fails_the_run() {
+        let mut unread = report();
+        unread.verified.read_back[1].failure = Some("not connected".into());
+        let text = unread.to_string();
+        assert!(text.contains("NOT READ BACK through h:2: not connected\nno promise was seen broken, but"), "{text}");
+        let why = "what was written cannot be read back through h:2: not connected";
+        assert_eq!(unread.verified.failure(), Some(why.to_owned()));
+    }
+
+    #[test]
+    fn a_report_for_programs_has_the_same_figures() {
+        let json = serde_json::to_value(report()).expect("JSON");
+        assert_eq!(json["lines"][1]["p50_us"], 1_234);
+        assert_eq!(json["lines"][2]["operations"], 1_001);
+        assert_eq!(json["errors"]["503 no_primary"], 2);
+        assert_eq!(json["processes"][0]["peak_bytes"], 42 << 20);
+        assert!(json["processes"][1]["cpu_s"].is_null());
+        assert_eq!(json["verified"]["posts"]["acknowledged"], 1_000);
+    }
+
+    #[test]
+    fn nothing_done_costs_nothing_for_each() {
+        let cost = Some(Cost { cpu_s: 1.0, peak_bytes: 1 });
+        assert_eq!(CostLine::new("x".into(), 1, cost, 0).cpu_s_per_1000, None);
     }
 }

@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_head_in_pieces_is_the_same_head() {
         let text = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 12\r\nRetry-After: 1\r\nConnection: Close\r\n\r\nhello";
-        let whole = Head { status: 503, head_bytes: 95, body_bytes: 12, retry_after_s: Some(1), closes: true };
+        let whole = Head { status: 503, head_bytes: 91, body_bytes: 12, retry_after_s: Some(1), closes: true };
         assert_eq!(text.len(), whole.head_bytes + 5);
         for end in 0..whole.head_bytes {
             assert_eq!(parse(&text[..end]), Ok(None), "after {end} bytes");

@@ -40,7 +40,7 @@ pub async fn preload(shared: &Rc<Shared>, plan: &Plan) -> Result<(), Failure> {
     let posts = Mix::parse("post=1").map_err(Failure::new)?;
     join(spawn(shared, &pace, posts, PRELOAD_CLIENTS, 'p')).await?;
     let tally = shared.tally.borrow();
-    if tally.of(Kind::Post).len() < plan.preload {
+    if tally.of(Kind::Post).latencies.len() < plan.preload {
         return Err(Failure::new(format!("the messages could not be posted before the load: {:?}", tally.errors)));
     }
     Ok(())

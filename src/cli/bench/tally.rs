@@ -1,7 +1,8 @@
 //! What is counted while the load is on: latencies of what was done, errors by status and code, and broken promises.
 //!
-//! Only operations that were due within the window are counted; broken promises always are. An error has no latency here: it is
-//! never taken for something done.
+//! Counted is what was answered since the window began and was due before it ended: a stall that outlasts the window is in the
+//! latencies. The rate is that of what was answered while the window was open. An error has no latency: it is never taken for
+//! something done. Broken promises always count.
 
 use super::violation::Violation;
 use super::work::{KINDS, Kind};
@@ -22,8 +23,7 @@ pub type Latencies = Histogram<u64>;
 
 /// A histogram in which nothing is yet.
 pub fn latencies() -> Latencies {
-    // The bounds are constants of which the crate's own are wider.
-    Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS).unwrap_or_else(|_| unreachable!("constant bounds"))
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS).expect("constant bounds")
 }
 
 /// Broken promises: the first ones, and how many there are.
@@ -45,10 +45,24 @@ impl Violations {
     }
 }
 
+/// What was done of one kind.
+pub struct Done {
+    /// How long each took.
+    pub latencies: Latencies,
+    /// How many were answered while the window was open.
+    pub in_window: u64,
+}
+
+impl Done {
+    fn new() -> Self {
+        Self { latencies: latencies(), in_window: 0 }
+    }
+}
+
 /// All that is counted.
 pub struct Tally {
     window: Range<Instant>,
-    by_kind: [Latencies; KINDS.len()],
+    by_kind: [Done; KINDS.len()],
     /// How much later than due operations were sent: all clients were busy, or this process was.
     pub sent_late: Latencies,
     /// Errors, by status and code.
@@ -57,63 +71,61 @@ pub struct Tally {
     pub reconnects: u64,
     /// Broken promises.
     pub violations: Violations,
-    last: Instant,
 }
 
 impl Tally {
-    /// Counts what is due within this window.
+    /// Of this window.
     pub fn new(window: Range<Instant>) -> Self {
         Self {
-            by_kind: KINDS.map(|_| latencies()),
+            by_kind: KINDS.map(|_| Done::new()),
             sent_late: latencies(),
             errors: BTreeMap::new(),
             reconnects: 0,
             violations: Violations::default(),
-            last: window.start,
             window,
         }
     }
 
     /// An operation was sent.
     pub fn sent(&mut self, due: Instant, sent: Instant) {
-        if self.window.contains(&due) {
+        if self.counts(due, sent) {
             self.sent_late.saturating_record(micros(sent.saturating_duration_since(due)));
         }
     }
 
     /// An operation was done.
     pub fn done(&mut self, kind: Kind, due: Instant, done: Instant) {
-        if self.window.contains(&due) {
-            self.by_kind[kind as usize].saturating_record(micros(done.saturating_duration_since(due)));
-            self.last = self.last.max(done);
+        if self.counts(due, done) {
+            let of = &mut self.by_kind[kind as usize];
+            of.latencies.saturating_record(micros(done.saturating_duration_since(due)));
+            of.in_window += u64::from(done < self.window.end);
         }
     }
 
-    /// An operation was not done.
-    pub fn failed(&mut self, due: Instant, why: String) {
-        if self.window.contains(&due) {
+    /// An operation was not done, as was known then.
+    pub fn failed(&mut self, due: Instant, known: Instant, why: String) {
+        if self.counts(due, known) {
             *self.errors.entry(why).or_default() += 1;
         }
     }
 
-    /// The latencies of a kind.
-    pub fn of(&self, kind: Kind) -> &Latencies {
+    fn counts(&self, due: Instant, answered: Instant) -> bool {
+        answered >= self.window.start && due < self.window.end
+    }
+
+    /// What was done of a kind.
+    pub fn of(&self, kind: Kind) -> &Done {
         &self.by_kind[kind as usize]
     }
 
-    /// The latencies of all kinds.
-    pub fn all(&self) -> Latencies {
-        let mut all = latencies();
+    /// What was done of all kinds.
+    pub fn all(&self) -> Done {
+        let mut all = Done::new();
         for of in &self.by_kind {
-            // They have the same bounds.
-            let _ = all.add(of);
+            all.latencies.add(&of.latencies).expect("the same bounds");
+            all.in_window += of.in_window;
         }
         all
-    }
-
-    /// From the beginning of the window to its end, or to the last answer, if that came later.
-    pub fn lasted(&self) -> Duration {
-        self.last.max(self.window.end) - self.window.start
     }
 }
 
@@ -126,22 +138,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_due_in_the_window_is_counted_with_its_whole_latency() {
+    fn counted_is_what_overlaps_the_window_with_its_whole_latency() {
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
         let mut tally = Tally::new(at(100)..at(200));
+        tally.done(Kind::Post, at(98), at(99));
         tally.done(Kind::Post, at(99), at(150));
         tally.done(Kind::Post, at(100), at(103));
         tally.done(Kind::Star, at(199), at(299));
         tally.done(Kind::Star, at(200), at(201));
-        tally.failed(at(50), "503 no_primary".into());
-        tally.failed(at(150), "503 no_primary".into());
-        tally.failed(at(160), "503 no_primary".into());
-        assert_eq!((tally.of(Kind::Post).len(), tally.of(Kind::Star).len(), tally.all().len()), (1, 1, 2));
+        tally.failed(at(50), at(60), "503 no_primary".into());
+        tally.failed(at(150), at(151), "503 no_primary".into());
+        tally.failed(at(199), at(999), "503 no_primary".into());
+        let counts = |of: &Done| (of.latencies.len(), of.in_window);
+        assert_eq!((counts(tally.of(Kind::Post)), counts(tally.of(Kind::Star))), ((2, 2), (1, 0)));
+        assert_eq!(counts(&tally.all()), (3, 2));
         assert_eq!(tally.errors, BTreeMap::from([("503 no_primary".to_owned(), 2)]));
-        let max = tally.all().max();
+        let max = tally.all().latencies.max();
         assert!((100_000..100_100).contains(&max), "{max} us, within three digits");
-        assert_eq!(tally.lasted(), Duration::from_millis(199), "until the last answer");
     }
 
     #[test]
@@ -149,7 +163,8 @@ mod tests {
         let begin = Instant::now();
         let mut tally = Tally::new(begin..begin + Duration::from_secs(1));
         tally.done(Kind::Post, begin, begin + Duration::from_secs(100_000));
-        assert!(tally.all().max() >= LATENCY_US_MAX && tally.all().len() == 1);
+        let latencies = tally.all().latencies;
+        assert!(latencies.max() >= LATENCY_US_MAX && latencies.len() == 1);
     }
 
     #[test]
