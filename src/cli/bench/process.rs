@@ -55,7 +55,7 @@ impl Process {
 pub fn between(before: Option<Used>, after: Option<Used>) -> Option<Cost> {
     let (before, after) = (before?, after?);
     let is_same = before.started == after.started;
-    is_same.then(|| Cost { cpu_s: after.cpu_s - before.cpu_s, peak_bytes: after.peak_bytes })
+    is_same.then_some(Cost { cpu_s: after.cpu_s - before.cpu_s, peak_bytes: after.peak_bytes })
 }
 
 /// Reads `stat` and `status`, proc(5).
