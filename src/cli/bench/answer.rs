@@ -15,6 +15,9 @@ pub const HISTORY_LIMIT: usize = 100;
 pub struct MessageJson<'a> {
     id: &'a str,
     channel: &'a str,
+    /// Who posted it.
+    #[serde(borrow)]
+    pub user: Cow<'a, str>,
     #[serde(borrow)]
     text: Cow<'a, str>,
     /// Who starred it.

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long a client pauses after an error that does not say how long.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause that an answer may ask for. Seconds.
+const PAUSE_S_MAX: u64 = 60;
 
 /// What all clients of a run share; one thread runs them all.
 pub struct Shared {
@@ -215,7 +217,7 @@ fn expected_status(wish: &Wish) -> u16 {
 fn refused(wish: &Wish, answer: &Answer<'_>) -> Told {
     let code = answer::code(answer.body);
     let why = format!("{} {code}", answer.status).trim_end().to_owned();
-    let pause = answer.retry_after_s.map_or(PAUSE, Duration::from_secs);
+    let pause = answer.retry_after_s.map_or(PAUSE, |seconds| Duration::from_secs(seconds.min(PAUSE_S_MAX)));
     match (answer.status, wish) {
         // What is asked for here was acknowledged before.
         (404, Wish::Message(place) | Wish::Star { place, .. }) => {

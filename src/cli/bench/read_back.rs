@@ -53,7 +53,7 @@ async fn read_all(expected: &Expected, gateway: &Gateway, verifier: &mut Verifie
         loop {
             let path = format!("/v1/channels/{channel}/messages?order=asc&limit={PAGE_MAX}{cursor}");
             let body = reader.get(&path).await?;
-            let page = answer::page(&body).map_err(|violation| reader.failure(&violation.to_string()))?;
+            let page = answer::page(&body).map_err(|violation| Failure::new(violation.to_string()))?;
             page.messages.iter().for_each(|message| verifier.message(message));
             match page.next {
                 Some(next) if page.has_more => cursor = format!("&cursor={next}"),
@@ -107,6 +107,6 @@ impl Reader {
     }
 
     fn failure(&self, why: &str) -> Failure {
-        Failure::new(format!("{} cannot be asked: {why}", self.gateway.name))
+        Failure::new(format!("{} was asked for {} s in vain: {why}", self.gateway.name, PATIENCE.as_secs()))
     }
 }

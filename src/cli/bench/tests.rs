@@ -54,6 +54,8 @@ struct Held {
 #[derive(Clone)]
 struct Liar {
     lie: Lie,
+    /// How long each answer takes.
+    delay: Duration,
     held: Arc<Mutex<Held>>,
 }
 
@@ -156,7 +158,12 @@ impl GatewayHandle for Liar {
             ClientCall::Write(operation) => self.write(operation),
             ClientCall::Read(query) => self.read(query),
         };
-        ready(answer).boxed()
+        let delay = self.delay;
+        async move {
+            tokio::time::sleep(delay).await;
+            answer
+        }
+        .boxed()
     }
 
     fn cluster(&self) -> BoxFuture<'static, ClusterReport> {
@@ -182,10 +189,9 @@ fn gateway(liar: Liar) -> Gateway {
     Gateway { name: address.to_string(), address }
 }
 
-/// A run of this work against two gateways over one liar: 300 operations are due, however fast it is.
-async fn run(lie: Lie, mix: &str) -> Report {
-    let liar = Liar { lie, held: Arc::default() };
-    let plan = Plan {
+/// A load on two gateways over one liar: 300 operations are due, however fast it is.
+fn plan(liar: Liar, mix: &str) -> Plan {
+    Plan {
         work: Work::Mixed,
         mix: Mix::parse(mix).expect("a mix"),
         clients: 3,
@@ -198,8 +204,12 @@ async fn run(lie: Lie, mix: &str) -> Report {
         gateways: vec![gateway(liar.clone()), gateway(liar)],
         user: "bench".to_owned(),
         processes: Vec::new(),
-    };
-    measure(&plan).await.expect("it runs to its end")
+    }
+}
+
+async fn run(lie: Lie, mix: &str) -> Report {
+    let liar = Liar { lie, delay: Duration::ZERO, held: Arc::default() };
+    measure(&plan(liar, mix)).await.expect("it runs to its end")
 }
 
 const EVERYTHING: &str = "post=3,history=1,message=1,star=1";
@@ -263,4 +273,16 @@ async fn a_cluster_that_keeps_stars_that_were_taken_back_fails_the_run() {
 #[actix_rt::test]
 async fn s2_a_cluster_that_hides_its_newest_message_fails_the_run() {
     is_found(Lie::Stale, "history=1", &["were acknowledged"]).await;
+}
+
+#[actix_rt::test]
+async fn what_waits_for_a_slow_cluster_waits_in_the_latencies() {
+    let liar = Liar { lie: Lie::None, delay: Duration::from_millis(20), held: Arc::default() };
+    let open = Plan { clients: 1, rate: Some(200.0), ..plan(liar.clone(), "message=1") };
+    let report = measure(&open).await.expect("it runs to its end");
+    // 60 are due in 0.3 s, and take 1.2 s one after the other: the last one waited for most of that.
+    assert!(report.lines[0].max_us > 600_000, "{report}");
+    let closed = Plan { rate: None, ..open };
+    let report = measure(&closed).await.expect("it runs to its end");
+    assert!(report.lines[0].p50_us >= 20_000 && report.schedule.is_none(), "{report}");
 }

@@ -53,6 +53,7 @@ impl<'a> Verifier<'a> {
             self.ledger.agrees(place.post, place.id),
             self.after_the_last(place.id),
             self.in_the_writers_order(place.post),
+            self.by_its_writer(place, &message.user),
         ];
         checks.into_iter().filter_map(Result::err).for_each(|violation| self.broken(violation));
         self.stars_of(place.id, message);
@@ -106,6 +107,11 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
+    fn by_its_writer(&self, Place { post, id }: Place, user: &str) -> Result<(), Violation> {
+        let is_right = self.expected.writer_of(user) == Some(post.writer);
+        is_right.then_some(()).ok_or_else(|| Violation::OtherUser { id, writer: post.writer, user: user.to_owned() })
+    }
+
     fn stars_of(&mut self, id: Timestamp, message: &MessageJson<'_>) {
         let mut wanted = self.stars.remove(&id).unwrap_or_default();
         for user in &message.starred_by {
@@ -131,6 +137,7 @@ mod tests {
     struct Shown {
         id: u64,
         channel: &'static str,
+        user: String,
         text: String,
         starred_by: Vec<&'static str>,
     }
@@ -168,7 +175,8 @@ mod tests {
     fn shown(expected: &Expected, post: PostName, id: u64, channel: &'static str) -> Shown {
         let mut text = Vec::new();
         expected.texts.write(post, &mut text);
-        Shown { id, channel, text: String::from_utf8(text).expect("ASCII"), starred_by: Vec::new() }
+        let (user, text) = (expected.user_of(post.writer), String::from_utf8(text).expect("ASCII"));
+        Shown { id, channel, user, text, starred_by: Vec::new() }
     }
 
     /// What an honest cluster shows: channel `a`, then `b`.
@@ -191,7 +199,7 @@ mod tests {
         for (place, messages) in channels.iter().enumerate() {
             verifier.channel(place);
             let json = |shown: &Shown| {
-                serde_json::json!({"id": Timestamp(shown.id).to_string(), "channel": shown.channel, "user": "x",
+                serde_json::json!({"id": Timestamp(shown.id).to_string(), "channel": shown.channel, "user": shown.user,
                     "text": shown.text, "posted_at": "", "starred_by": shown.starred_by})
             };
             let page = serde_json::json!({"messages": messages.iter().map(json).collect::<Vec<_>>(), "next": null,
@@ -315,6 +323,12 @@ mod tests {
                 "post 0 of client 1 was acknowledged as 0000000000.000015 and is not there"
             ]
         );
+    }
+
+    #[test]
+    fn a_message_by_another_user_is_told() {
+        let said = doctored(|channels, _| channels[1][0].user = "u-0".to_owned());
+        assert_eq!(said, ["message 0000000000.000015 of client 1 is shown as posted by u-0"]);
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub enum Violation {
     /// It is of another channel than its text says, or than was asked for.
     #[error("message {id} is shown in channel {channel}")]
     OtherChannel { id: Timestamp, channel: String },
+    /// A message keeps who posted it.
+    #[error("message {id} of client {writer} is shown as posted by {user}")]
+    OtherUser { id: Timestamp, writer: u32, user: String },
     /// S2: a read shows what was acknowledged before it began.
     #[error("a history of {shown} messages up to {newest} was shown when {expected} up to {known} were acknowledged")]
     Stale { shown: usize, newest: Timestamp, expected: u64, known: Timestamp },
