@@ -262,6 +262,8 @@ mod tests {
         assert_eq!(history(&ledger, &newest(100)), Ok(()));
         assert!(matches!(history(&ledger, &newest(99)), Err(Violation::Stale { shown: 99, expected: 100, .. })));
         assert_eq!(history(&ledger, &newest(101)), Err(Violation::TooLong { shown: 101, limit: 100 }));
+        let without_the_newest = page_of((1..=100).map(|place| 301 - 2 * place));
+        assert!(matches!(history(&ledger, &without_the_newest), Err(Violation::Stale { shown: 100, .. })));
     }
 
     #[test]
