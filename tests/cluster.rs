@@ -19,6 +19,7 @@ mod cluster {
     pub mod view;
 
     mod bars;
+    mod bench;
     mod calls;
     mod crashes;
     mod demo;

@@ -104,12 +104,10 @@ pub struct Gateways {
 
 impl Gateways {
     pub fn new(target: &Target) -> Self {
-        let text = target.gateway.clone().or_else(|| std::env::var("LOCKSTEP_GATEWAY").ok());
-        let text = text.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| GATEWAY.to_owned());
         let user = target.user.clone().or_else(|| std::env::var("LOCKSTEP_USER").ok());
         Self {
             client: awc::Client::builder().disable_redirects().timeout(Duration::from_millis(TRY_MS)).finish(),
-            urls: text.split(',').map(url).filter(|url| !url.is_empty()).collect(),
+            urls: gateways(target.gateway.as_deref()),
             user: user.filter(|user| !user.is_empty()),
             patience: Duration::from_secs(target.patience),
         }
@@ -166,6 +164,13 @@ impl Gateways {
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Ok(Answered { status: response.status().as_u16(), body })
     }
+}
+
+/// The gateways that are named here, or by the environment, or else the one of this machine.
+pub fn gateways(named: Option<&str>) -> Vec<String> {
+    let text = named.map(str::to_owned).or_else(|| std::env::var("LOCKSTEP_GATEWAY").ok());
+    let text = text.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| GATEWAY.to_owned());
+    text.split(',').map(url).filter(|url| !url.is_empty()).collect()
 }
 
 /// A gateway's address, as one would type it.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 not done (or, of `status`, degraded), 2 a wrong command line (or, of `status`, not serving).
 
 mod api;
+mod bench;
 mod channels;
 mod demo;
 mod health;
@@ -62,6 +63,8 @@ enum Command {
     Recover(recover::Arguments),
     /// Run the protocol in the simulator: one seed, one run
     Sim(sim::SimArgs),
+    /// Put a load on a cluster: latencies, cost, and whether it kept its promises
+    Bench(Box<bench::Arguments>),
     /// Post a message
     Post(post::Arguments),
     /// Show the messages of a channel
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Health(arguments) => health::run(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Sim(arguments) => Ok(sim::run(&arguments)),
+        Command::Bench(arguments) => block_on(bench::run(*arguments)),
         Command::Post(arguments) => block_on(post::run(arguments)),
         Command::History(arguments) => block_on(history::run(arguments)),
         Command::Star(arguments) => block_on(star::run(arguments)),
