@@ -128,7 +128,7 @@ impl Ledger {
         })
     }
 
-    /// An acknowledged post, of all of them the one in this place; none while there are none.
+    /// Any acknowledged post, drawn; none while there are none.
     pub fn pick(&self, random: &mut fastrand::Rng) -> Option<Place> {
         let post = *random.choice(&self.acknowledged)?;
         match self.fate(post)? {
