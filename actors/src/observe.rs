@@ -86,6 +86,8 @@ impl Observer {
             | Note::Synced { .. }
             | Note::Pace { .. }
             | Note::AnswerWhenConfirmed { .. }
+            | Note::Members { .. }
+            | Note::Draining { .. }
             | Note::Diverged => {}
         }
     }

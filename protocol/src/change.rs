@@ -64,6 +64,27 @@ pub enum Fault {
     Gap,
 }
 
+/// Why a voter leaves that nothing is wrong with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Leave {
+    /// its process ends.
+    Stops,
+    /// an operator removed it for good.
+    Removed,
+    /// an operator drains it, for a while.
+    Drained,
+}
+
+impl fmt::Display for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stops => "stops",
+            Self::Removed => "was removed for good",
+            Self::Drained => "is drained",
+        })
+    }
+}
+
 /// One thing that the next view was wanted for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
@@ -104,13 +125,20 @@ pub enum Reason {
         from: NodeId,
         /// Who is.
         to: NodeId,
-        /// The first one stops; else the second one asked, having the higher id.
-        leaves: bool,
+        /// Why the first one leaves the view; else the second one asked, having the higher id.
+        leaves: Option<Leave>,
     },
     /// a voter had accepted a next view that nobody brought to its end.
     Unfinished {
         /// Who.
         voter: Voter,
+    },
+    /// it leaves by somebody's wish, not by a fault.
+    Left {
+        /// Who.
+        voter: Voter,
+        /// Why.
+        why: Leave,
     },
 }
 
@@ -152,10 +180,13 @@ impl Cause {
             Reason::SetOffline { voter, fault } => format!("{voter} {fault}"),
             Reason::NodeJoined { node } => format!("node {node} joined"),
             Reason::WitnessJoined { name } => format!("witness {name} joined"),
-            Reason::HandedOver { from, to, leaves: true } => format!("node {from} stops, and handed over to node {to}"),
-            Reason::HandedOver { from, to, leaves: false } => {
+            Reason::HandedOver { from, to, leaves: Some(why) } => {
+                format!("node {from} {why}, and handed over to node {to}")
+            }
+            Reason::HandedOver { from, to, leaves: None } => {
                 format!("node {to} took over from node {from}, having the higher id")
             }
+            Reason::Left { voter, why } => format!("{voter} {why}"),
             Reason::Unfinished { voter } => format!("{voter} had accepted a next view that nobody had finished"),
         }
     }

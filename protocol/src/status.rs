@@ -1,6 +1,7 @@
 //! What a node says of itself to people: a copy of each machine's state, never read back by a machine.
 
 use crate::ids::{Index, Millis, NodeId, SessionId, ViewNumber, Voter};
+use crate::member::Members;
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub enum Role {
     Syncing,
     /// Votes, holds nothing.
     Witness,
+    /// Not listed, and stays out.
+    Drained,
 }
 
 /// What the primary knows of another voter.
@@ -80,6 +83,10 @@ pub struct NodeStatus {
     pub locks_waiting: u64,
     /// What it waits for before it can serve, for people; empty when it does not.
     pub waiting_for: String,
+    /// Who was ever a voter, as far as it has applied; none at a witness.
+    pub members: Members,
+    /// `replication.min_replicas`, as it was told.
+    pub replicas_min: u32,
 }
 
 mod as_pairs {

@@ -3,7 +3,7 @@
 //! Not here: the sentence itself (`lockstep_protocol::change`).
 
 use super::client_json::instant;
-use lockstep_protocol::change::{Change, Decision, Fault, Reason, Sign};
+use lockstep_protocol::change::{Change, Decision, Fault, Leave, Reason, Sign};
 use lockstep_protocol::ids::Voter;
 use serde::Serialize;
 
@@ -126,10 +126,19 @@ impl From<&Reason> for ReasonJson {
             }
             Reason::NodeJoined { node } => Self::about("node_joined", Some(node.to_string())),
             Reason::WitnessJoined { name } => Self::about("witness_joined", Some(name.to_string())),
-            Reason::HandedOver { from, leaves: true, .. } => Self::about("stopped", Some(from.to_string())),
-            Reason::HandedOver { to, leaves: false, .. } => Self::about("took_over", Some(to.to_string())),
+            Reason::HandedOver { from, leaves: Some(why), .. } => Self::about(left(*why), Some(from.to_string())),
+            Reason::Left { voter, why } => Self::about(left(*why), Some(name(voter))),
+            Reason::HandedOver { to, leaves: None, .. } => Self::about("took_over", Some(to.to_string())),
             Reason::Unfinished { voter } => Self::about("unfinished", Some(name(voter))),
         }
+    }
+}
+
+fn left(why: Leave) -> &'static str {
+    match why {
+        Leave::Stops => "stopped",
+        Leave::Removed => "removed",
+        Leave::Drained => "drained",
     }
 }
 

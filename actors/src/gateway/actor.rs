@@ -238,7 +238,7 @@ impl Shared {
     async fn hold(self: Rc<Self>, call: ClientCall) -> Answer {
         let _counted = Counted::new(&self.requests);
         let deadline = Instant::now() + self.config.request_timeout;
-        let mut tries = Tries::new(matches!(call, ClientCall::Write(_)));
+        let mut tries = Tries::new(!matches!(call, ClientCall::Read(_)));
         let mut target = self.target.subscribe();
         loop {
             let led = tokio::select! {

@@ -27,6 +27,7 @@ impl Coordinator {
             flight.stage = Stage::Locking;
             (flight.resend_at, flight.deadline) = (Millis(u64::MAX), Millis(u64::MAX));
         }
+        self.leaving.view_changed();
         self.asked = false; // What was examined meets another state now.
         self.phase = Phase::Idle;
         self.view = Some(view);
@@ -126,7 +127,8 @@ impl Coordinator {
             effects.append(self.turn_away(&Answer::Failed(error)));
         }
         self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
-        effects.append(self.form(now));
+        effects.append(self.form_or_tell(now));
+        effects.append(self.see_off(now));
         effects
     }
 
@@ -172,6 +174,7 @@ impl Coordinator {
                 effects.append(fail_or(pending.requests.into_iter(), &answer));
             }
         }
+        effects.append(self.leaving.give_up());
         self.led = None;
         self.courses.forget();
         self.pace_ms = 0;
