@@ -182,7 +182,7 @@ mod tests {
             (&[1, 2, 3], 0, 1, &[1, 2, 3], &[], "any one data node may fail"),
             (&[1, 3], 1, 1, &[1, 3], &[1], "any one data node may fail"),
             (&[1, 3], 0, 1, &[1, 3], &[], "no more data node may fail: node 3 is needed"),
-            (&[1, 3], 1, 1, &[1, 3], &[], "no more data node may fail: node 3 is needed"),
+            (&[1, 3], 1, 1, &[1, 3], &[], "no more data node may fail: node 1 or node 3 is needed"),
             (&[3], 0, 1, &[3], &[], "no more data node may fail: node 3 is needed"),
             (&[1, 2, 3], 2, 2, &[1, 2, 3], &[1, 2], "any one data node may fail"),
             (&[1, 2, 3], 0, 1, &[1], &[], "cannot form a quorum: waiting for node 2, or for node 3"),
@@ -198,7 +198,14 @@ mod tests {
             (&[1, 3], 1, 1, &[], &[1], "cannot form a quorum: waiting for node 1, or for node 3"),
             (&[1, 2, 3, 4, 5], 4, 1, &[1, 2, 3, 4, 5], &[1, 2, 3, 4], "any three data nodes may fail at once, or more"),
             (&[1, 2, 3, 4, 5], 0, 1, &[1, 2, 3, 4, 5], &[], "any two data nodes may fail at once"),
-            (&[1, 2, 3], 2, 1, &[3], &[1, 2], "no more data node may fail: node 3 is needed"),
+            (
+                &[1, 2, 3],
+                2,
+                1,
+                &[3],
+                &[1, 2],
+                "no more data node may fail: node 3 is needed; without w1 or w2 there is no quorum",
+            ),
         ];
         for (replicas, witnesses, copies_min, nodes, gateways, told) in table {
             let view = view(1, 3, replicas, *witnesses);
