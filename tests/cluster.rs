@@ -24,6 +24,7 @@ mod cluster {
     mod demo;
     mod disks;
     mod joins;
+    mod leaving;
     mod partitions;
     mod why;
 }
