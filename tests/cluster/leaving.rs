@@ -107,7 +107,9 @@ fn a_dead_node_is_removed_and_nobody_misses_it() {
     eventually("healthy without it", || (health(&cluster) == Some(0)).then_some(()));
     let unknown = refused(&operator(&cluster, &["remove", "9"]));
     assert!(unknown.contains("node 9 was never a member of this cluster"), "{unknown}");
-    done(&operator(&cluster, &["remove", &others(gone).first().expect("another").to_string()]));
+    let second = *others(gone).first().expect("another");
+    done(&operator(&cluster, &["remove", &second.to_string()]));
+    assert_eq!(cluster.node(second).wait(WIDE).code(), Some(EXIT_REMOVED));
     let last = *others(gone).last().expect("the last");
     let refusal = refused(&operator(&cluster, &["remove", &last.to_string()]));
     assert!(refusal.contains(&format!("node {last} holds the last copy")), "{refusal}");
