@@ -6,7 +6,7 @@ use crate::http::call_client::CallClient;
 use crate::http::client::ClientApi;
 use crate::http::client_server;
 use crate::http::metrics::Sources;
-use crate::node::{self, NodePlan, Signals};
+use crate::node::{self, NodePlan, Running, Signals, Stopped};
 use crate::system::unix_seconds;
 use lockstep_actors::gateway::{Gateway, GatewayActor, GatewayConfig, GatewayFigures, GatewayHandle};
 use std::net::SocketAddr;
@@ -30,16 +30,16 @@ pub struct GatewayPlan {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Runs a gateway until it is told to stop. Within an actix system. `api` makes the client API over the gateway's handle.
+/// Runs a gateway until it is told to stop, or its witness is removed. Within an actix system. `api` makes the client API over the gateway's handle.
 ///
 /// # Errors
 /// Why it could not start, for the operator.
-pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> ClientApi) -> Result<(), String> {
+pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> ClientApi) -> Result<Stopped, String> {
     let started_at = unix_seconds();
     let GatewayPlan { config, name, listen, secret, witness, metrics } = plan;
     let mut told = Signals::new()?;
     let listener = node::listen_on(listen)?;
-    let witness = match witness {
+    let mut witness = match witness {
         Some(plan) => Some(node::start(plan).await?),
         None => None,
     };
@@ -60,13 +60,25 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
     let serving = server.handle();
     actix_rt::spawn(server);
     log::info!("the client port is {listen}");
-    let why = told.next().await;
-    log::info!("{why}: stopping");
+    let stopped = tokio::select! {
+        why = told.next() => {
+            log::info!("{why}: stopping");
+            Stopped::Told
+        }
+        () = is_removed(witness.as_mut()) => Stopped::Removed,
+    };
     // What is under way is answered first: a client sees no error when a gateway is replaced.
     stopping.store(true, Ordering::Relaxed);
     serving.stop(true).await;
     if let Some(witness) = witness {
         witness.stop().await;
     }
-    Ok(())
+    Ok(stopped)
+}
+
+async fn is_removed(witness: Option<&mut Running>) {
+    match witness {
+        Some(witness) => witness.is_removed().await,
+        None => std::future::pending().await,
+    }
 }

@@ -12,7 +12,7 @@ use crate::system::unix_seconds;
 use actix_rt::time::sleep;
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_web::dev::ServerHandle;
-use lockstep_actors::hands::OnHalt;
+use lockstep_actors::hands::{End, OnEnd};
 use lockstep_actors::{Arbiters, Node, NodeConfig, open};
 use lockstep_protocol::ids::Voter;
 use std::net::{SocketAddr, TcpListener};
@@ -23,6 +23,9 @@ use tokio::sync::{mpsc, watch};
 
 /// The exit code of a node that met what cannot be, or whose disk failed. The process manager restarts it.
 pub const EXIT_HALTED: i32 = 70;
+
+/// The exit code of a process that was removed from its cluster: starting it again is no use.
+pub const EXIT_REMOVED: u8 = 71;
 
 /// How long a handover may take, before the process stops without one: the others elect then.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
@@ -49,29 +52,45 @@ pub struct Running {
     pub source: NodeSource,
     server: ServerHandle,
     stop: watch::Sender<bool>,
+    removed: watch::Receiver<bool>,
     /// Their threads end with them.
     arbiters: Vec<Arbiter>,
 }
 
-/// Runs a data node until it is told to stop, and its metrics port if it has one. Within an actix system.
+/// Why a process stopped that had started well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was told to.
+    Told,
+    /// It was removed from its cluster for good.
+    Removed,
+}
+
+/// Runs a data node until it is told to stop, or is removed, and its metrics port if it has one. Within an actix system.
 ///
 /// # Errors
 /// Why it could not start, for the operator.
-pub async fn run(plan: NodePlan, metrics: Option<SocketAddr>) -> Result<(), String> {
+pub async fn run(plan: NodePlan, metrics: Option<SocketAddr>) -> Result<Stopped, String> {
     let started_at = unix_seconds();
     let mut told = Signals::new()?;
     metrics.map(listen_on).transpose()?; // Early, for a clear error; while the disk is read, a refused connection says more.
-    let running = start(plan).await?;
+    let mut running = start(plan).await?;
     let sources = Sources { node: Some(running.source.clone()), gateway: None, started_at };
     serve_metrics(metrics, sources)?;
     log::info!("{} runs at {}", running.node.me().voter, running.node.me().address);
-    let why = told.next().await;
+    let why = tokio::select! {
+        why = told.next() => why,
+        () = running.is_removed() => {
+            running.stop().await;
+            return Ok(Stopped::Removed);
+        }
+    };
     log::info!("{why}: handing over and stopping");
     tokio::select! {
         () = running.stop() => {}
         why = told.next() => log::warn!("{why} again: stopping at once"),
     }
-    Ok(())
+    Ok(Stopped::Told)
 }
 
 /// Serves the metrics port, if there is to be one.
@@ -122,7 +141,8 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     drop(listen_on(listen)?);
     let dir = data_dir.display().to_string();
     let own_name = process_name(&config.voter);
-    let opened = open(config, on_halt()).map_err(|error| format!("{dir}: {error}"))?;
+    let (remove, removed) = watch::channel(false);
+    let opened = open(config, on_end(remove)).map_err(|error| format!("{dir}: {error}"))?;
     let listener = listen_on(listen)?;
     let node: Arc<OnceLock<Node>> = Arc::default();
     let (stop, stopping) = watch::channel(false);
@@ -143,7 +163,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let started = opened.start(&arbiters, outbox).map_err(|error| error.to_string())?;
     let _ = node.set(started.clone()); // It was made here, and is set once.
     let source = NodeSource { node: started.clone(), data_dir, letters, peers };
-    Ok(Running { node: started, source, server: handle, stop, arbiters: vec![vital, bulk] })
+    Ok(Running { node: started, source, server: handle, stop, removed, arbiters: vec![vital, bulk] })
 }
 
 /// A witness goes by its gateway's name.
@@ -160,12 +180,23 @@ pub fn listen_on(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-/// Nothing that runs on can do harm after this: the process ends here, and recovery reads the disk.
-fn on_halt() -> OnHalt {
-    Arc::new(|_| std::process::exit(EXIT_HALTED))
+/// After a halt nothing that runs on can do harm: the process ends here, and recovery reads the disk. A removed one is in no
+/// view, and stops as if it was told to.
+fn on_end(remove: watch::Sender<bool>) -> OnEnd {
+    Arc::new(move |end| match end {
+        End::Halted(_) => std::process::exit(EXIT_HALTED),
+        End::Removed(_) => drop(remove.send_replace(true)),
+    })
 }
 
 impl Running {
+    /// Waits until it hears that it was removed from its cluster.
+    pub async fn is_removed(&mut self) {
+        if self.removed.wait_for(|is_removed| *is_removed).await.is_err() {
+            std::future::pending::<()>().await; // The node has ended otherwise.
+        }
+    }
+
     /// Hands over, lets watches end, closes the port, and closes the disk.
     pub async fn stop(self) {
         self.node.hand_over(HAND_OVER_PATIENCE).await;

@@ -12,6 +12,7 @@ use lockstep_protocol::change::{Cause, Change, Course, Decision, Fault, Reason, 
 use lockstep_protocol::ids::{
     Address, Ballot, ClusterId, Incarnation, Index, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName,
 };
+use lockstep_protocol::member::{Member, Members};
 use lockstep_protocol::operation::{
     Action, Answer, Channel, ChannelName, Found, Message, Operation, OperationError, Outcome, Query, Receipt, Text,
     UserName,
@@ -196,7 +197,7 @@ fn stored_channel() -> Channel {
 fn operation(call: &ClientCall) -> &Operation {
     match call {
         ClientCall::Write(operation) => operation,
-        ClientCall::Read(query) => panic!("{query:?} is no write"),
+        ClientCall::Read(_) | ClientCall::Operator(_) => panic!("{call:?} is no write"),
     }
 }
 
@@ -686,4 +687,33 @@ async fn the_cluster_as_people_see_it() {
     assert_eq!(body["witnesses"], json!([vote]));
     let change = json!({"view": 7, "at": "2023-11-14T22:13:20.000123Z", "cause": SILENT_2, "stall_ms": 140});
     assert_eq!((&body["sync"], &body["changes"]), (&Value::Null, &json!([change])));
+}
+
+#[actix_rt::test]
+async fn r25_who_was_removed_is_not_missed_and_a_member_that_nobody_knows_is() {
+    let server = Server::start();
+    let [one, two, three, four] = [1, 2, 3, 4].map(|n| peer(Voter::Replica(NodeId(n)), n.into()));
+    let seat = |peer: &Peer| Seat { incarnation: peer.incarnation, address: peer.address.clone() };
+    let view = Arc::new(View {
+        cluster: ClusterId(0xabc),
+        number: ViewNumber(7),
+        primary: NodeId(3),
+        replicas: [(NodeId(1), seat(&one)), (NodeId(3), seat(&three))].into(),
+        witnesses: Default::default(),
+        cause: silent_2().into(),
+    });
+    let member = |peer: &Peer, removed| Member { peer: peer.clone(), removed };
+    let members = [member(&one, false), member(&two, true), member(&three, false), member(&four, false)];
+    let silent = NodeAnswer { address: two.address, voter: None, report: Err("connection refused".into()) };
+    let mut primary = report(three, NodeRole::Primary, &view, 42);
+    if let Ok(report) = &mut primary.report {
+        report.status.members = Members::new(members.into());
+    }
+    let nodes = vec![report(one, NodeRole::Replica, &view, 42), silent, primary];
+    *server.fake.report.lock().expect("report") = ClusterReport { view: Some(view), nodes };
+    let body = server.get("/v1/cluster").await.body;
+    let nodes: Vec<_> = body["nodes"].as_array().expect("nodes").iter().map(|n| (&n["id"], &n["state"])).collect();
+    assert_eq!(nodes, [(&json!(1), &json!("replica")), (&json!(3), &json!("primary")), (&json!(4), &json!("offline"))]);
+    assert_eq!(body["outlook"]["text"], "no more data node may fail: node 3 is needed");
+    assert_eq!(body["outlook"]["needed"], json!(["3"]));
 }

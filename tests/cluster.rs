@@ -25,6 +25,7 @@ mod cluster {
     mod demo;
     mod disks;
     mod joins;
+    mod leaving;
     mod metrics;
     mod partitions;
     mod why;

@@ -17,7 +17,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Handlers in `src/http` hold no rule: parse, ask, answer.
 const HANDLER_LINES_MAX: usize = 20;
 /// The rules of `docs/protocol.md`: R-1 up to this one.
-const RULES: usize = 24;
+const RULES: usize = 26;
 
 /// Functions above [`FUNCTION_LINES_MAX`], with their length: it may shrink, and nothing may be added.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];

@@ -31,8 +31,17 @@ pub trait Outbox: Send + Sync {
 /// Asks the storage.
 pub type AskStorage = Box<dyn Fn(StorageRequest) + Send + Sync>;
 
-/// Called when the node must end before it does harm.
-pub type OnHalt = Arc<dyn Fn(&str) + Send + Sync>;
+/// Why a node ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End<'a> {
+    /// It must, before it does harm. Nothing is done after this call.
+    Halted(&'a str),
+    /// It was removed from its cluster for good, and is not in its view any more: there is no hurry. Told again and again.
+    Removed(&'a str),
+}
+
+/// Called when the node is to end.
+pub type OnEnd = Arc<dyn Fn(End<'_>) + Send + Sync>;
 
 /// What the shells of one node share.
 pub struct Hands {
@@ -46,7 +55,7 @@ pub struct Hands {
     pub pending: Pending,
     /// What others may look at.
     pub observer: Observer,
-    on_halt: OnHalt,
+    on_end: OnEnd,
     /// It has handed over and is about to stop: it says nothing more, above all it does not ask to join again.
     is_silent: AtomicBool,
 }
@@ -65,7 +74,7 @@ impl Hands {
         observer: Observer,
         ask_storage: AskStorage,
         outbox: Arc<dyn Outbox>,
-        on_halt: OnHalt,
+        on_end: OnEnd,
     ) -> Self {
         Self {
             me,
@@ -76,7 +85,7 @@ impl Hands {
             outbox,
             pending: Pending::default(),
             observer,
-            on_halt,
+            on_end,
             is_silent: AtomicBool::new(false),
         }
     }
@@ -144,6 +153,10 @@ impl Hands {
                 Effect::Answer { request, answer } => self.pending.answer(request, answer),
                 Effect::Watch(address) => self.outbox.watch(address),
                 Effect::Announce(text) => log::info!("{text}"),
+                Effect::Retire(why) => {
+                    log::error!("{why}");
+                    (self.on_end)(End::Removed(&why));
+                }
                 Effect::Halt(why) => {
                     // What follows rests on what cannot be: none of it is done.
                     self.halt(&why);
@@ -156,7 +169,7 @@ impl Hands {
     /// Ends the node.
     pub fn halt(&self, why: &str) {
         log::error!("this cannot be, the node stops: {why}");
-        (self.on_halt)(why);
+        (self.on_end)(End::Halted(why));
     }
 
     /// Tells the node's machines.
@@ -286,7 +299,10 @@ pub(crate) mod tests {
             Observer::new(None),
             Box::new(move |_| storage.note("storage".into())),
             Arc::new(probe.clone()),
-            Arc::new(move |why| halt.note(format!("halt {why}"))),
+            Arc::new(move |end| {
+                let (End::Halted(why) | End::Removed(why)) = end;
+                halt.note(format!("halt {why}"));
+            }),
         ))
     }
 

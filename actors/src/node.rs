@@ -9,7 +9,7 @@ use crate::election::ElectionActor;
 use crate::engine::FaultPlan;
 use crate::figures::StorageFigures;
 use crate::gateway::{CallReplies, ClientCall, Leading, NodeReport};
-use crate::hands::{Hands, OnHalt, Outbox};
+use crate::hands::{End, Hands, OnEnd, Outbox};
 use crate::heartbeat::HeartbeatActor;
 use crate::lock_manager::LockManager;
 use crate::mailboxes::Mailboxes;
@@ -95,23 +95,23 @@ pub struct Opened {
     storage: StorageHandle,
     recovered: Recovered,
     hears_storage: Arc<OnceLock<Arc<Hands>>>,
-    on_halt: OnHalt,
+    on_end: OnEnd,
 }
 
 /// Opens the data directory, and makes what it holds durable again. Blocks, for seconds if much is there.
 ///
 /// # Errors
 /// When it belongs to another node, is damaged, or cannot be read.
-pub fn open(config: NodeConfig, on_halt: OnHalt) -> Result<Opened, StorageError> {
+pub fn open(config: NodeConfig, on_end: OnEnd) -> Result<Opened, StorageError> {
     let hears_storage: Arc<OnceLock<Arc<Hands>>> = Arc::default();
-    let (hears, halt) = (hears_storage.clone(), on_halt.clone());
+    let (hears, end) = (hears_storage.clone(), on_end.clone());
     let on_events = move |events: Vec<StorageEvent>| match hears.get() {
         Some(hands) => hands.deliver_surely(events.into_iter().flat_map(route::storage).collect()),
         None => log::error!("the storage spoke before it was asked"),
     };
     let on_failure = move |failure: StorageError| {
         log::error!("{failure}");
-        halt(&failure.to_string());
+        end(End::Halted(&failure.to_string()));
     };
     let (storage, recovered) = storage::start_with_faults(
         &config.data_dir,
@@ -122,7 +122,7 @@ pub fn open(config: NodeConfig, on_halt: OnHalt) -> Result<Opened, StorageError>
         Box::new(on_failure),
         config.faults.clone(),
     )?;
-    Ok(Opened { config, storage, recovered, hears_storage, on_halt })
+    Ok(Opened { config, storage, recovered, hears_storage, on_end })
 }
 
 /// # Errors
@@ -137,7 +137,7 @@ impl Opened {
     /// # Errors
     /// When the system has no randomness to give.
     pub fn start(self, arbiters: &Arbiters, outbox: Arc<dyn Outbox>) -> Result<Node, StorageError> {
-        let Self { config, storage, recovered, hears_storage, on_halt } = self;
+        let Self { config, storage, recovered, hears_storage, on_end } = self;
         let voter = recovered.identity.voter.clone();
         let me = Peer { voter, incarnation: recovered.identity.incarnation, address: config.address };
         let mut seeds = config.seeds;
@@ -156,7 +156,7 @@ impl Opened {
             Observer::new(view),
             Box::new(move |request| asked.ask(request)),
             outbox,
-            on_halt,
+            on_end,
         ));
         let _ = hears_storage.set(hands.clone()); // Set once: `self` is gone.
         let shells = Shells::start(arbiters, &hands, &setup, &Arc::new(recovered));
@@ -293,12 +293,13 @@ impl Node {
 
     /// A client's call, until its answer.
     pub async fn call(&self, call: ClientCall) -> Answer {
-        let is_write = matches!(call, ClientCall::Write(_));
+        let is_write = !matches!(call, ClientCall::Read(_));
         let (request, receiver) = self.hands.pending.open();
         let _waits = Waits { hands: &self.hands, request };
         let delivery = match call {
             ClientCall::Write(operation) => route::submit(request, operation),
             ClientCall::Read(query) => route::query(request, query),
+            ClientCall::Operator(call) => route::operator(request, call),
         };
         if !self.hands.deliver_if_room(vec![delivery]) {
             return Answer::Failed(OperationError::Overloaded);

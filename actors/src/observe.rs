@@ -101,6 +101,8 @@ impl Observer {
             | Note::Synced { .. }
             | Note::Pace { .. }
             | Note::AnswerWhenConfirmed { .. }
+            | Note::Members { .. }
+            | Note::Draining { .. }
             | Note::Diverged => {}
         }
     }

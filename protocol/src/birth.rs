@@ -327,6 +327,7 @@ mod tests {
             recent: Vec::new(),
             tail: Vec::new(),
             last_timestamp: Timestamp(0),
+            members: Default::default(),
         };
         Birth::new(&setup, &recovered)
     }

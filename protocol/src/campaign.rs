@@ -15,7 +15,7 @@ mod goals;
 #[cfg(test)]
 mod tests;
 
-use crate::change::{Reason, Sign, Suspicion};
+use crate::change::{Leave, Reason, Sign, Suspicion};
 use crate::ids::{Address, Ballot, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
 use crate::message::{BallotAnswer, PeerMessage};
@@ -39,7 +39,7 @@ pub enum Input {
     /// Heartbeat: a witness more.
     AddWitness { view: ViewNumber, peer: Peer },
     /// Coordinator: another primary.
-    HandOverNow { view: ViewNumber, to: NodeId, leaves: bool, since: Millis },
+    HandOverNow { view: ViewNumber, to: NodeId, leaves: Option<Leave>, since: Millis },
     ///
     TrialAnswer {
         from: Peer,

@@ -64,6 +64,38 @@ pub enum Fault {
     Gap,
 }
 
+/// Why a voter leaves that nothing is wrong with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Leave {
+    /// its process ends.
+    Stops,
+    /// an operator removed it for good.
+    Removed,
+    /// an operator drains it, for a while.
+    Drained,
+}
+
+impl Leave {
+    /// In one word, for programs.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Stops => "stopped",
+            Self::Removed => "removed",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl fmt::Display for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stops => "stops",
+            Self::Removed => "was removed for good",
+            Self::Drained => "is drained",
+        })
+    }
+}
+
 /// One thing that the next view was wanted for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
@@ -104,18 +136,25 @@ pub enum Reason {
         from: NodeId,
         /// Who is.
         to: NodeId,
-        /// The first one stops; else the second one asked, having the higher id.
-        leaves: bool,
+        /// Why the first one leaves the view; else the second one asked, having the higher id.
+        leaves: Option<Leave>,
     },
     /// a voter had accepted a next view that nobody brought to its end.
     Unfinished {
         /// Who.
         voter: Voter,
     },
+    /// it leaves by somebody's wish, not by a fault.
+    Left {
+        /// Who.
+        voter: Voter,
+        /// Why.
+        why: Leave,
+    },
 }
 
 /// What kinds of causes there are, by the first reason of each; `election` when none is given.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 12] = [
     "election",
     "founded",
     "recovered",
@@ -124,6 +163,8 @@ pub const KINDS: [&str; 10] = [
     "node_joined",
     "witness_joined",
     "stopped",
+    "removed",
+    "drained",
     "took_over",
     "unfinished",
 ];
@@ -139,8 +180,8 @@ impl Reason {
             Self::SetOffline { .. } => "set_offline",
             Self::NodeJoined { .. } => "node_joined",
             Self::WitnessJoined { .. } => "witness_joined",
-            Self::HandedOver { leaves: true, .. } => "stopped",
-            Self::HandedOver { leaves: false, .. } => "took_over",
+            Self::HandedOver { leaves: Some(why), .. } | Self::Left { why, .. } => why.kind(),
+            Self::HandedOver { leaves: None, .. } => "took_over",
             Self::Unfinished { .. } => "unfinished",
         }
     }
@@ -190,10 +231,13 @@ impl Cause {
             Reason::SetOffline { voter, fault } => format!("{voter} {fault}"),
             Reason::NodeJoined { node } => format!("node {node} joined"),
             Reason::WitnessJoined { name } => format!("witness {name} joined"),
-            Reason::HandedOver { from, to, leaves: true } => format!("node {from} stops, and handed over to node {to}"),
-            Reason::HandedOver { from, to, leaves: false } => {
+            Reason::HandedOver { from, to, leaves: Some(why) } => {
+                format!("node {from} {why}, and handed over to node {to}")
+            }
+            Reason::HandedOver { from, to, leaves: None } => {
                 format!("node {to} took over from node {from}, having the higher id")
             }
+            Reason::Left { voter, why } => format!("{voter} {why}"),
             Reason::Unfinished { voter } => format!("{voter} had accepted a next view that nobody had finished"),
         }
     }

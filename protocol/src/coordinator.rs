@@ -5,7 +5,7 @@
 //! Votes and acknowledgements count only for the view and attempt in which they were asked. A replica that does not answer is
 //! set offline by a view change, after which the entry goes on in the new view; only what this primary formed itself may be aborted.
 //!
-//! `queue.rs`: what waits, and its locks. `flight.rs`: the entry in flight. `course.rs`: what is told of a view. Not here: this node's own vote, which is cast
+//! `queue.rs`: what waits, and its locks. `flight.rs`: the entry in flight. `leaving.rs`: who leaves by somebody's wish. `course.rs`: what is told of a view. Not here: this node's own vote, which is cast
 //! like any other (`replica.rs`), and deciding the next view (`campaign.rs`).
 //!
 //! Source: Gray, "Notes on Data Base Operating Systems", 1978, for two-phase commit; Liskov, Cowling, "Viewstamped
@@ -14,25 +14,29 @@
 mod course;
 mod flight;
 mod lead;
+mod leaving;
 mod queue;
 mod sending;
 mod slow;
 #[cfg(test)]
 mod tests;
 
-use crate::change::Decision;
+use crate::change::{Decision, Leave};
 use crate::ids::{Address, Attempt, Hash, Index, Millis, NodeId, Now, Peer, RequestId, Timestamp, ViewNumber, Voter};
 use crate::lock::LockOwner;
 use crate::log::{Batch, Entry};
 use crate::machine::{Effects, Limits, Machine, Note, Setup, Timing};
+use crate::member::Members;
 use crate::message::Refusal;
 use crate::operation::{Action, Answer, ChannelName, LoggedOperation, Operation, OperationError, Outcome, Receipt};
+use crate::operator::OperatorCall;
 use crate::status::{NodeStatus, Role};
 use crate::storage::{StorageRequest, Verdict};
 use crate::tally::Tally;
 use crate::view::View;
 use course::Courses;
 use flight::{Flight, Own, Stage};
+use leaving::Leaving;
 use queue::{Pending, Picked, Queue};
 use slow::Laggard;
 use std::collections::VecDeque;
@@ -76,6 +80,12 @@ pub enum Input {
     TakeOver { from: Peer, view: ViewNumber },
     /// R-20.
     Pace { delay_ms: u64 },
+    /// R-25, R-26: an operator's call.
+    Operator { request: RequestId, call: OperatorCall },
+    /// R-26, a letter.
+    LetMeGo { from: Peer, view: ViewNumber },
+    /// R-25: who is a member.
+    Members(Members),
 }
 
 /// What the coordinator does in the view.
@@ -88,7 +98,7 @@ enum Phase {
     /// Takes writes.
     Serving,
     /// R-17: finishes what is in flight; the next view is to name this node as primary.
-    HandingOver { to: NodeId, leaves: bool, since: Millis },
+    HandingOver { to: NodeId, leaves: Option<Leave>, since: Millis },
 }
 
 /// How many decided entries may wait for acknowledgements before the next one is sent for votes.
@@ -137,6 +147,7 @@ pub struct Coordinator {
     paced_until: Millis,
     courses: Courses,
     tally: Tally,
+    leaving: Leaving,
 }
 
 impl Coordinator {
@@ -170,6 +181,7 @@ impl Coordinator {
             paced_until: Millis(0),
             courses: Courses::default(),
             tally: Tally::default(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -179,6 +191,8 @@ impl Coordinator {
             status.serving = Some(self.number());
             status.role = Role::Primary;
         }
+        status.members = self.leaving.members.clone();
+        status.replicas_min = self.limits.replicas_min;
         let in_flight = self.committing.iter().chain(&self.flight).filter_map(|flight| flight.own.as_ref());
         let examined = self.examining.as_ref().map_or(0, |picked| picked.operations.len());
         let sent = in_flight.map(|own| own.picked.operations.len()).sum::<usize>();
@@ -465,6 +479,9 @@ impl Machine for Coordinator {
                 self.pace_ms = delay_ms;
                 Effects::none()
             }
+            Input::Operator { request, call } => self.on_operator(now, request, call),
+            Input::LetMeGo { from, view } => self.on_let_me_go(now, &from, view),
+            Input::Members(members) => self.on_members(now, members),
         }
     }
 
@@ -477,7 +494,7 @@ impl Machine for Coordinator {
         let ready = if self.examining.is_some() { !self.asked } else { idle && self.queue.is_ready() };
         let paced = Some(self.paced_until).filter(|_| forms && ready);
         let told = self.courses.deadline().filter(|_| idle);
-        let deadlines = [flight, locks, paced, told, self.campaign_until];
+        let deadlines = [flight, locks, paced, told, self.campaign_until, self.leaving.deadline()];
         deadlines.into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
     }
 
@@ -493,6 +510,7 @@ impl Machine for Coordinator {
             }
         }
         effects.append(self.next(now));
+        effects.append(self.see_off_again(now));
         effects
     }
 }

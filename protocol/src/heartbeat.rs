@@ -10,8 +10,9 @@
 mod tests;
 
 use crate::change::{Sign, Suspicion};
-use crate::ids::{Address, Hash, Index, Millis, Now, Peer, ViewNumber, Voter};
+use crate::ids::{Address, Hash, Incarnation, Index, Millis, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
+use crate::member::Members;
 use crate::message::PeerMessage;
 use crate::status::{NodeStatus, PeerStatus};
 use crate::view::View;
@@ -40,6 +41,12 @@ pub enum Input {
     NotServing { view: ViewNumber },
     /// R-24, a witness asks to be listed.
     ListMe { from: Peer, view: ViewNumber },
+    /// R-25, a primary says that this disk was removed.
+    Removed { incarnation: Incarnation },
+    /// R-25, who is a member.
+    Members(Members),
+    /// R-26.
+    Draining { on: bool },
 }
 
 /// The machine.
@@ -66,6 +73,11 @@ pub struct Heartbeats {
     heard: BTreeMap<Voter, PeerStatus>,
     /// Whom to ask next for the view when the primary says nothing.
     asked: usize,
+    members: Members,
+    /// The view in which this node serves as primary.
+    serving: Option<ViewNumber>,
+    /// It is to leave the view (R-26).
+    draining: bool,
 }
 
 impl Heartbeats {
@@ -87,6 +99,9 @@ impl Heartbeats {
             lost_at: None,
             heard: BTreeMap::new(),
             asked: 0,
+            members: Members::default(),
+            serving: None,
+            draining: false,
         }
     }
 
@@ -131,8 +146,13 @@ impl Heartbeats {
             } else if self.me.voter.node().is_none() {
                 effects.send(&primary.address, PeerMessage::ListMe { view: view.number });
             }
+            if self.draining {
+                // Out of the view too: so it hears of later views, and of its removal.
+                effects.send(&primary.address, PeerMessage::LetMeGo { view: view.number });
+            }
         }
-        if self.suspected || (!listed && self.me.voter.node().is_none()) {
+        let is_outside = !listed && (self.me.voter.node().is_none() || self.draining);
+        if self.suspected || is_outside {
             effects.append(self.ask_around(&view));
         }
         effects
@@ -141,7 +161,10 @@ impl Heartbeats {
     fn ask_around(&mut self, view: &View) -> Effects {
         let mut effects = Effects::none();
         let known = view.others(&self.me.voter).map(|peer| peer.address);
-        let mut addresses: Vec<Address> = known.chain(self.seeds.iter().cloned()).collect();
+        let members = self.members.data_addresses();
+        let mut addresses: Vec<Address> = known.chain(self.seeds.iter().cloned()).chain(members).collect();
+        addresses.sort();
+        addresses.dedup();
         addresses.retain(|address| *address != self.me.address);
         if !addresses.is_empty() {
             self.asked = (self.asked + 1) % addresses.len();
@@ -224,10 +247,36 @@ impl Heartbeats {
         let mut effects = Effects::none();
         let current = |view: &&Arc<View>| self.leading && view.number == theirs;
         let Some(view) = self.view.as_ref().filter(current) else { return effects };
+        if self.members.is_removed(from) {
+            if self.serving == Some(view.number) {
+                effects.send(&from.address, PeerMessage::Removed { incarnation: from.incarnation });
+            }
+            return effects;
+        }
         if from.voter.node().is_none() && view.seat(&from.voter).is_none() {
             effects.tell(Note::AddWitness { view: view.number, peer: from.clone() });
         }
         effects
+    }
+
+    /// R-25: a primary that serves says that this disk was removed. Nobody else's word will do, this node's own neither: it may
+    /// be the only one that knows the view that leaves it out.
+    fn retire(&self) -> Effects {
+        let mut effects = Effects::none();
+        if let Some(view) = self.view.as_ref().filter(|view| !view.lists(&self.me)) {
+            effects.retire(format!(
+                "{} was removed from cluster {} for good: what its data directory holds is of no use to it any more. With an \
+                 empty one it joins as a new node",
+                self.me.voter, view.cluster
+            ));
+        }
+        effects
+    }
+
+    /// R-26: it says so at once, and with each beat until a view leaves it out.
+    fn on_draining(&mut self, now: Now, on: bool) -> Effects {
+        self.draining = on;
+        if on && !self.leading { self.beat(now) } else { Effects::none() }
     }
 
     /// R-11, of the primary: who was silent too long.
@@ -264,8 +313,9 @@ impl Machine for Heartbeats {
                 self.committed = committed;
                 Effects::none()
             }
-            Input::Serving { .. } => {
+            Input::Serving { view } => {
                 self.lost_at = None; // It leads since the view began.
+                self.serving = Some(view);
                 Effects::none()
             }
             Input::NotServing { view } => {
@@ -273,9 +323,17 @@ impl Machine for Heartbeats {
                     return Effects::none();
                 }
                 self.leading = false;
+                self.serving = None;
                 self.suspect(now, Sign::Restarted)
             }
             Input::ListMe { from, view } => self.on_list_me(&from, view),
+            Input::Removed { incarnation } if incarnation == self.me.incarnation => self.retire(),
+            Input::Removed { .. } => Effects::none(), // For the disk that was here before.
+            Input::Members(members) => {
+                self.members = members;
+                Effects::none()
+            }
+            Input::Draining { on } => self.on_draining(now, on),
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Rule {
     Lacks,
     /// Section 12: a view change has no record, or one that cannot be.
     Untold,
+    /// who was removed for good is back.
+    Returned,
     /// said before it was durable.
     NotDurable,
     /// A request was answered twice, or by nobody's request.
@@ -66,6 +68,7 @@ impl Rule {
             Self::TwoContents => "two contents",
             Self::Lacks => "lacks a committed entry",
             Self::Untold => "not told",
+            Self::Returned => "returned",
             Self::NotDurable => "not durable",
             Self::Unasked => "unasked answer",
             Self::Stopped => "stopped",

@@ -14,9 +14,9 @@
 //!
 //! # Reading order
 //!
-//! The words: [`ids`], [`view`], [`change`], [`log`], [`operation`], [`message`]. The frame: [`machine`], [`storage`], [`route`], [`node`].
+//! The words: [`ids`], [`view`], [`member`], [`change`], [`log`], [`operation`], [`operator`], [`message`]. The frame: [`machine`], [`storage`], [`route`], [`node`].
 //! A write: [`lock`], [`replica`], [`coordinator`], [`store`]. A read: [`read`]. A failure: [`heartbeat`], [`election`],
-//! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`], [`tally`]. How it is shown to work: `sim`.
+//! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`], [`outlook`], [`tally`]. How it is shown to work: `sim`.
 
 pub mod birth;
 pub mod campaign;
@@ -29,9 +29,12 @@ pub mod invariant;
 pub mod lock;
 pub mod log;
 pub mod machine;
+pub mod member;
 pub mod message;
 pub mod node;
 pub mod operation;
+pub mod operator;
+pub mod outlook;
 pub mod read;
 pub mod replica;
 pub mod route;

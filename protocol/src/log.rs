@@ -6,7 +6,7 @@
 //! Not here: which entry may replace which (`replica.rs`), and where records lie (`storage.rs`).
 
 use crate::change::Course;
-use crate::ids::{Attempt, Hash, Index, Timestamp, ViewNumber};
+use crate::ids::{Attempt, Hash, Index, Timestamp, ViewNumber, Voter};
 use crate::lock::{Mode, Resource};
 use crate::operation::{KeyOwner, LoggedOperation};
 use crate::view::View;
@@ -36,6 +36,8 @@ pub enum Batch {
     View(View),
     /// Section 12: what the primary of each of these views knows of how it came about, told once it serves. Never empty.
     Courses(Vec<Course>),
+    /// this member has left for good.
+    Remove(Voter),
 }
 
 /// One slot of the log.
@@ -71,7 +73,7 @@ impl Entry {
     pub fn locks(&self) -> Vec<(Resource, Mode)> {
         let operations = match &self.batch {
             Batch::Operations { operations, .. } => operations,
-            Batch::Courses(_) => return vec![(Resource::Store, Mode::IntentExclusive)],
+            Batch::Courses(_) | Batch::Remove(_) => return vec![(Resource::Store, Mode::IntentExclusive)],
             Batch::Abort { .. } | Batch::View(_) => return Vec::new(),
         };
         let channels: BTreeSet<_> = operations.iter().map(|operation| operation.channel.clone()).collect();
@@ -84,7 +86,7 @@ impl Entry {
     pub fn keys_at(&self) -> Option<Timestamp> {
         match &self.batch {
             Batch::Operations { keys_at, .. } | Batch::Abort { keys_at, .. } => Some(*keys_at),
-            Batch::View(_) | Batch::Courses(_) => None,
+            Batch::View(_) | Batch::Courses(_) | Batch::Remove(_) => None,
         }
     }
 
@@ -94,7 +96,7 @@ impl Entry {
         match &self.batch {
             Batch::Operations { operations, .. } => operations.iter().map(|operation| operation.at).max(),
             Batch::Abort { keys, .. } => keys.iter().map(|(_, at)| *at).max(),
-            Batch::View(_) | Batch::Courses(_) => None,
+            Batch::View(_) | Batch::Courses(_) | Batch::Remove(_) => None,
         }
     }
 }

@@ -5,10 +5,11 @@
 //!
 //! Not here: who hears a [`Note`] (`route.rs`), and who carries effects out (the actors, or the simulator).
 
-use crate::change::{Decision, Reason, Suspicion};
+use crate::change::{Decision, Leave, Reason, Suspicion};
 use crate::ids::{Address, Hash, Index, Millis, NodeId, Now, Peer, RequestId, SessionId, Timestamp, ViewNumber, Voter};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
+use crate::member::Members;
 use crate::message::{PeerMessage, SyncFrom};
 use crate::operation::Answer;
 use crate::storage::StorageRequest;
@@ -57,6 +58,8 @@ pub enum Effect {
     Announce(String),
     /// This cannot be: say so loudly and end the process, before it does harm.
     Halt(String),
+    /// Its data directory was removed from the cluster for good: say so loudly and end the process. Nothing is wrong.
+    Retire(String),
 }
 
 /// What machines of one node tell each other.
@@ -163,8 +166,8 @@ pub enum Note {
         view: ViewNumber,
         /// The next primary.
         to: NodeId,
-        /// This node is about to stop: the view is to go on without it, so that nobody waits for it.
-        leaves: bool,
+        /// This node leaves: the view is to go on without it, so that nobody waits for it.
+        leaves: Option<Leave>,
         /// Since when it takes no writes.
         since: Millis,
     },
@@ -271,6 +274,16 @@ pub enum Note {
     },
     /// Replica to sync: this node's history is not the primary's; join from scratch once the view leaves it out.
     Diverged,
+    /// Replica to coordinator, heartbeat and sync, when it starts: who is a member, as the disk says. Later the storage does.
+    Members {
+        /// All of them.
+        members: Members,
+    },
+    /// Coordinator to heartbeat and sync: this node is to leave the view and stay out, or may come back.
+    Draining {
+        /// Whether it is to.
+        on: bool,
+    },
 }
 
 /// What a step wants done, in order. To drop it is to lose letters.
@@ -322,6 +335,11 @@ impl Effects {
     /// Says one line to people.
     pub fn announce(&mut self, text: impl Into<String>) {
         self.push(Effect::Announce(text.into()));
+    }
+
+    /// Ends the process of a node that was removed.
+    pub fn retire(&mut self, why: impl Into<String>) {
+        self.push(Effect::Retire(why.into()));
     }
 
     /// Ends the process.

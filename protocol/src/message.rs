@@ -4,7 +4,9 @@
 //! delayed, repeated and overtaken; each says here what a late or repeated one does. Imports types, never machines.
 
 use crate::change::{Decision, Sign};
-use crate::ids::{Address, Attempt, Ballot, ClusterId, Hash, Index, Peer, SessionId, Timestamp, ViewNumber};
+use crate::ids::{
+    Address, Attempt, Ballot, ClusterId, Hash, Incarnation, Index, Peer, SessionId, Timestamp, ViewNumber,
+};
 use crate::log::Entry;
 use crate::view::View;
 use serde::{Deserialize, Serialize};
@@ -336,6 +338,17 @@ pub enum PeerMessage {
         /// The view that the witness knows: one that cannot keep up with views is of no use in one.
         view: ViewNumber,
     },
+    /// R-25, primary to one who asks to join or to be listed: this very disk was removed for good. A late one is as true.
+    Removed {
+        /// The disk: an empty one at the same address is not meant.
+        incarnation: Incarnation,
+    },
+    /// R-26, a drained replica to the primary: have the next view decided without me. Repeated while it is drained, so that it
+    /// hears of later views.
+    LetMeGo {
+        /// The view that lists it.
+        view: ViewNumber,
+    },
     /// Section 9: who are you, and do you know a view?
     Hello {
         /// Of this question: no other life of the sender's address asked under it.
@@ -391,6 +404,8 @@ impl PeerMessage {
             | Self::AskView
             | Self::ViewIs { .. }
             | Self::ListMe { .. }
+            | Self::Removed { .. }
+            | Self::LetMeGo { .. }
             | Self::Hello { .. }
             | Self::HelloAnswer { .. } => Lane::Vital,
             Self::BeginSync { .. }

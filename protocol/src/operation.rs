@@ -3,6 +3,7 @@
 //! Not here: what an action does to the store (`store.rs`), and how any of it looks in HTTP.
 
 use crate::ids::{Index, NodeId, Timestamp, ViewNumber};
+use crate::operator::OperatorAnswer;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -442,4 +443,6 @@ pub enum Answer {
     Read(Found, Receipt),
     /// It was not carried out, or that is not known.
     Failed(OperationError),
+    /// Of an operator's call.
+    Operator(OperatorAnswer),
 }

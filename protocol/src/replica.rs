@@ -21,6 +21,7 @@ use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, Sessi
 use crate::lock::LockOwner;
 use crate::log::Entry;
 use crate::machine::{Effect, Effects, Machine, Note, Setup};
+use crate::member::Members;
 use crate::message::{PeerMessage, SyncFrom};
 use crate::status::{NodeStatus, Role};
 use crate::storage::{Recovered, StorageRequest, VoteRecord};
@@ -104,6 +105,8 @@ pub struct Replica {
     acknowledgements: Vec<Acknowledgement>,
     /// Counts acquisitions of locks.
     last_lock: u64,
+    /// What the disk said of them, until it is told.
+    members: Members,
     writes: BTreeMap<WriteId, AfterWrite>,
     last_write: WriteId,
     held: Vec<Input>,
@@ -129,6 +132,7 @@ impl Replica {
             waiting: None,
             acknowledgements: Vec::new(),
             last_lock: 0,
+            members: recovered.members.clone(),
             writes: BTreeMap::new(),
             last_write: WriteId(0),
             held: Vec::new(),
@@ -291,6 +295,10 @@ impl Replica {
     /// Section 9: what was recovered comes into force; a primary from before the restart is none any more (section 2).
     fn start(&mut self) -> Effects {
         let mut effects = Effects::none();
+        let members = std::mem::take(&mut self.members);
+        if !members.is_empty() {
+            effects.tell(Note::Members { members });
+        }
         let Some(view) = self.view.clone() else { return effects };
         effects.tell(Note::ViewChanged { view: view.clone() });
         effects.append(self.log_position());

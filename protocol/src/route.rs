@@ -8,8 +8,10 @@
 use crate::change::Decision;
 use crate::ids::{Address, ClusterId, Peer, RequestId, ViewNumber};
 use crate::machine::Note;
+use crate::member::Members;
 use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage, PeerMessage as P};
 use crate::operation::{Operation, Query};
+use crate::operator::OperatorCall;
 use crate::storage::{StorageEvent, Writer};
 use crate::view::View;
 use crate::{birth, campaign, coordinator, election, heartbeat, lock, read, replica, sync};
@@ -232,6 +234,8 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
         }
         P::EndSync { session, index, hash } => Sync(sync::Input::EndSync { from, session, index, hash }),
         P::ListMe { view } => Heartbeat(heartbeat::Input::ListMe { from, view }),
+        P::Removed { incarnation } => Heartbeat(heartbeat::Input::Removed { incarnation }),
+        P::LetMeGo { view } => Coordinator(coordinator::Input::LetMeGo { from, view }),
         P::Hello { round, seeds } => Birth(birth::Input::Hello { from, round, seeds }),
         P::HelloAnswer { round, seeds, view } => {
             to.extend(view.clone().map(learnt));
@@ -315,6 +319,10 @@ pub fn note(note: Note) -> Vec<Delivery> {
             vec![Reads(read::Input::AnswerWhenConfirmed { request, answer })]
         }
         Note::Diverged => vec![Sync(sync::Input::Diverged)],
+        Note::Members { members } => self::members(members),
+        Note::Draining { on } => {
+            vec![Heartbeat(heartbeat::Input::Draining { on }), Sync(sync::Input::Draining { on })]
+        }
     }
 }
 
@@ -370,6 +378,7 @@ pub fn storage(event: StorageEvent) -> Vec<Delivery> {
         StorageEvent::LogRead { session, after, hash, entries, applied } => {
             vec![Sync(sync::Input::LogRead { session, after, hash, entries, applied })]
         }
+        StorageEvent::Members { members } => self::members(members),
         StorageEvent::Mismatch { write } => vec![Sync(sync::Input::Mismatch { write })],
     }
 }
@@ -378,6 +387,21 @@ pub fn storage(event: StorageEvent) -> Vec<Delivery> {
 #[must_use]
 pub fn submit(request: RequestId, operation: Operation) -> Delivery {
     Delivery::Coordinator(coordinator::Input::Submit { request, operation })
+}
+
+/// Who lets nodes in hears first, so that nobody is let in whom the primary knows to be removed.
+fn members(members: Members) -> Vec<Delivery> {
+    vec![
+        Delivery::Sync(sync::Input::Members(members.clone())),
+        Delivery::Heartbeat(heartbeat::Input::Members(members.clone())),
+        Delivery::Coordinator(coordinator::Input::Members(members)),
+    ]
+}
+
+/// What an operator asks.
+#[must_use]
+pub fn operator(request: RequestId, call: OperatorCall) -> Delivery {
+    Delivery::Coordinator(coordinator::Input::Operator { request, call })
 }
 
 /// A client's query.

@@ -1,6 +1,7 @@
 //! What a node says of itself to people: a copy of each machine's state, never read back by a machine.
 
 use crate::ids::{Index, Millis, NodeId, SessionId, ViewNumber, Voter};
+use crate::member::Members;
 use crate::tally::Tally;
 use crate::view::View;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub enum Role {
     Syncing,
     /// Votes, holds nothing.
     Witness,
+    /// Not listed, and stays out.
+    Drained,
 }
 
 /// What the primary knows of another voter.
@@ -84,6 +87,10 @@ pub struct NodeStatus {
     /// What it counted since its process began. It does not travel.
     #[serde(skip)]
     pub tally: Tally,
+    /// Who was ever a voter, as far as it has applied; none at a witness.
+    pub members: Members,
+    /// `replication.min_replicas`, as it was told.
+    pub replicas_min: u32,
 }
 
 mod as_pairs {

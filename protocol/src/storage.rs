@@ -20,6 +20,7 @@ pub use serve::Storage;
 
 use crate::ids::{Ballot, Hash, Incarnation, Index, RequestId, SessionId, Timestamp, Voter, WriteId};
 use crate::log::{Entry, LogRecord};
+use crate::member::Members;
 use crate::message::Pair;
 use crate::operation::{ChannelName, Found, Operation, OperationError, Outcome, Query};
 use crate::view::View;
@@ -61,6 +62,8 @@ pub struct Recovered {
     pub tail: Vec<LogRecord>,
     /// The highest instant in the log and the store.
     pub last_timestamp: Timestamp,
+    /// Who was ever a voter, as far as the store is applied.
+    pub members: Members,
 }
 
 /// What the store says of an operation before it is logged.
@@ -252,6 +255,11 @@ pub enum StorageEvent {
         entries: Vec<Arc<Entry>>,
         /// The last applied entry then.
         applied: Index,
+    },
+    /// who is a member, and who was removed, has changed. Said before whatever says that it is applied.
+    Members {
+        /// All of them.
+        members: Members,
     },
     /// the snapshot did not end where it should; begin again from scratch.
     Mismatch {

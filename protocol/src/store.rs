@@ -12,6 +12,7 @@ mod answers;
 mod changes;
 mod hints;
 mod keys;
+mod members;
 mod query;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -24,6 +25,7 @@ pub use views::VIEWS_MAX;
 use crate::change::Change;
 use crate::ids::{Hash, Index, Timestamp};
 use crate::log::{Batch, Entry};
+use crate::member::Members;
 use crate::operation::{
     Action, Channel, ChannelName, LoggedOperation, Message, Operation, OperationError, Outcome, Text, UserName,
 };
@@ -117,8 +119,12 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hints: &mut Hints) -> 
             new_keys.finish(&mut changes);
             Vec::new()
         }
-        Batch::View(view) => views::begin(&mut changes, view).map(|()| Vec::new())?,
+        Batch::View(view) => {
+            members::listed(&mut changes, view)?;
+            views::begin(&mut changes, view).map(|()| Vec::new())?
+        }
         Batch::Courses(courses) => views::complete(&mut changes, courses).map(|()| Vec::new())?,
+        Batch::Remove(voter) => members::remove(&mut changes, voter).map(|()| Vec::new())?,
     };
     let last_timestamp = state.last_timestamp.max(entry.last_timestamp().unwrap_or_default());
     let keys_at = state.keys_at.max(entry.keys_at().unwrap_or_default());
@@ -288,6 +294,14 @@ pub fn locate<K: Kv>(kv: &K, id: Timestamp) -> Result<Option<ChannelName>, Stora
 /// When the engine fails, or the table is damaged.
 pub fn view_changes<K: Kv>(kv: &K, limit: usize) -> Result<Vec<Change>, StorageError> {
     views::last(kv, limit)
+}
+
+/// Who was ever a voter, and who was removed.
+///
+/// # Errors
+/// When the engine fails, or the table is damaged.
+pub fn members<K: Kv>(kv: &K) -> Result<Members, StorageError> {
+    members::all(kv)
 }
 
 /// A hash over the whole store table: equal on replicas that applied the same entries. Reads everything.

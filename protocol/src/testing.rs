@@ -55,6 +55,7 @@ pub fn recovered(me: &Peer, view: Option<View>) -> Recovered {
         recent: Vec::new(),
         tail: Vec::new(),
         last_timestamp: Timestamp(0),
+        members: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@ mod channels;
 mod demo;
 mod health;
 mod history;
+mod operator;
 mod people;
 mod post;
 mod process;
@@ -59,6 +60,10 @@ enum Command {
     Gateway(process::Arguments),
     /// Ask a process at its own port how it is: exit code 0 well, 1 not
     Health(health::Arguments),
+    /// Take a node out of the cluster for good, dead or alive
+    Remove(operator::Remove),
+    /// Take a data node out of the view for a while, before maintenance
+    Drain(operator::Drain),
     /// Last resort: make one stopped data node a cluster of its own
     Recover(recover::Arguments),
     /// Run the protocol in the simulator: one seed, one run
@@ -89,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Node(arguments) => process::node(&arguments),
         Command::Gateway(arguments) => process::gateway(&arguments),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Remove(arguments) => operator::remove(&arguments),
+        Command::Drain(arguments) => operator::drain(&arguments),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Sim(arguments) => Ok(sim::run(&arguments)),
         Command::Bench(arguments) => block_on(bench::run(*arguments)),

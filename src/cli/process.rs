@@ -3,7 +3,7 @@
 use super::{Failure, block_on};
 use crate::gateway::GatewayPlan;
 use crate::http::client::ClientApi;
-use crate::node::NodePlan;
+use crate::node::{EXIT_REMOVED, NodePlan, Stopped};
 use crate::settings::{Role, Settings};
 use clap::Args;
 use lockstep_actors::NodeConfig;
@@ -32,16 +32,23 @@ pub struct Arguments {
 /// Runs a data node until it is told to stop.
 pub fn node(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (settings, _pid_file) = begin(arguments, Role::Node)?;
-    block_on(crate::node::run(node_plan(&settings)?, settings.metrics_listen())).map_err(Failure::new)?;
-    Ok(ExitCode::SUCCESS)
+    let stopped = block_on(crate::node::run(node_plan(&settings)?, settings.metrics_listen())).map_err(Failure::new)?;
+    Ok(exit_code(stopped))
 }
 
 /// Runs a gateway until it is told to stop.
 pub fn gateway(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let (settings, _pid_file) = begin(arguments, Role::Gateway)?;
     let plan = gateway_plan(&settings)?;
-    block_on(crate::gateway::run(plan, |handle| ClientApi::new(handle, &settings))).map_err(Failure::new)?;
-    Ok(ExitCode::SUCCESS)
+    let stopped = block_on(crate::gateway::run(plan, |handle| ClientApi::new(handle, &settings)));
+    Ok(exit_code(stopped.map_err(Failure::new)?))
+}
+
+fn exit_code(stopped: Stopped) -> ExitCode {
+    match stopped {
+        Stopped::Told => ExitCode::SUCCESS,
+        Stopped::Removed => ExitCode::from(EXIT_REMOVED),
+    }
 }
 
 fn node_plan(settings: &Settings) -> Result<NodePlan, Failure> {

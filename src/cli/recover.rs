@@ -286,6 +286,7 @@ mod tests {
             recent: Vec::new(),
             tail: Vec::new(),
             last_timestamp: Timestamp(1_700_000_000_000_123),
+            members: Default::default(),
         };
         let plan = Plan::new(&recovered, NodeId(2), Address::new("x")).expect("a plan");
         let story = plan.story.join("\n");

@@ -5,11 +5,19 @@ use super::api::{Call, Gateways, Target};
 use super::people::{field, moment, print};
 use clap::Args;
 use serde_json::Value;
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// Clears a terminal, and goes to its first place.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 /// What it takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// Show it again every so many seconds, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    watch: Option<u64>,
     #[command(flatten)]
     target: Target,
 }
@@ -58,15 +66,33 @@ impl Health {
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let target = arguments.target;
-    let answer = match Gateways::new(&target).ask(&Call::get("/v1/cluster".to_owned())).await {
+    let Arguments { watch, target } = arguments;
+    let Some(seconds) = watch else { return once(&target, "").await };
+    let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
+    loop {
+        let code = once(&target, clear).await?;
+        tokio::select! {
+            ended = tokio::signal::ctrl_c() => {
+                ended.map_err(|error| Failure::new(format!("signals cannot be heard: {error}")))?;
+                return Ok(code);
+            }
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+        }
+    }
+}
+
+/// One screen, and its exit code.
+async fn once(target: &Target, clear: &str) -> Result<ExitCode, Failure> {
+    let answer = match Gateways::new(target).ask(&Call::get("/v1/cluster".to_owned())).await {
         Ok(answer) => answer,
         Err(failure) => {
+            print!("{clear}");
             eprintln!("lockstep: {failure}");
             return Ok(ExitCode::from(Health::NotServing.code()));
         }
     };
     let health = Health::of(&answer);
+    print!("{clear}");
     print(target.json, &answer, screen(&answer, health));
     Ok(ExitCode::from(health.code()))
 }
@@ -87,6 +113,9 @@ fn screen(cluster: &Value, health: Health) -> Vec<String> {
         "View {number}: primary {}, replicas {replicas}, witnesses {witnesses}",
         or_none(&field(view, "primary"))
     ));
+    lines.extend(
+        Some(field(&cluster["outlook"], "text")).filter(|text| !text.is_empty()).map(|text| format!("Next: {text}.")),
+    );
     lines.extend([String::new(), row(["NODE", "ADDRESS", "STATE", "LOG END", "APPLIED", "LAG"], "")]);
     let members = |name: &str| cluster[name].as_array().cloned().unwrap_or_default();
     for node in members("nodes") {
@@ -117,7 +146,9 @@ fn sync(sync: &Value) -> Vec<String> {
     }
     let part = |name: &str| field(sync, name);
     let (node, phase, index) = (part("node"), part("phase"), part("index"));
-    let line = format!("Node {node} joins: {phase}, {} of {} bytes, entry {index}", part("bytes"), part("bytes_total"));
+    let percent = sync["percent"].as_u64().map(|percent| format!(" {percent} %")).unwrap_or_default();
+    let (bytes, total) = (part("bytes"), part("bytes_total"));
+    let line = format!("Node {node} joins: {phase}{percent}, {bytes} of {total} bytes, entry {index}");
     vec![String::new(), line]
 }
 

@@ -206,6 +206,6 @@ fn text_bytes(call: &ClientCall) -> usize {
             Action::Post { text, .. } => text.as_str().len(),
             Action::Star { .. } | Action::Unstar { .. } | Action::CreateChannel { .. } => 0,
         },
-        ClientCall::Read(_) => 0,
+        ClientCall::Read(_) | ClientCall::Operator(_) => 0,
     }
 }

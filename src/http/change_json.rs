@@ -111,9 +111,9 @@ impl From<&Reason> for ReasonJson {
             }
             Reason::NodeJoined { node } => (Some(node.to_string()), None, None),
             Reason::WitnessJoined { name } => (Some(name.to_string()), None, None),
-            Reason::HandedOver { from, leaves: true, .. } => (Some(from.to_string()), None, None),
-            Reason::HandedOver { to, leaves: false, .. } => (Some(to.to_string()), None, None),
-            Reason::Unfinished { voter } => (Some(name(voter)), None, None),
+            Reason::HandedOver { from, leaves: Some(_), .. } => (Some(from.to_string()), None, None),
+            Reason::HandedOver { to, leaves: None, .. } => (Some(to.to_string()), None, None),
+            Reason::Left { voter, .. } | Reason::Unfinished { voter } => (Some(name(voter)), None, None),
         };
         Self { kind: reason.kind(), who, fault, ms }
     }

@@ -121,7 +121,7 @@ impl ClientApi {
             }
             Answer::Written(Outcome::Aborted, _) => failed(OperationError::Aborted),
             Answer::Failed(error) => failed(error),
-            Answer::Read(..) => Err(ApiError::Internal("a write was answered like a query")),
+            Answer::Read(..) | Answer::Operator(_) => Err(ApiError::Internal("a write was answered like a query")),
         }
     }
 
@@ -130,7 +130,7 @@ impl ClientApi {
         match self.gateway.call(ClientCall::Read(query.clone())).await {
             Answer::Read(found, receipt) => Ok(answer(StatusCode::OK, &receipt, &body(&query, &found))),
             Answer::Failed(error) => Err(ApiError::Operation { error, key: None }),
-            Answer::Written(..) => Err(ApiError::Internal("a query was answered like a write")),
+            Answer::Written(..) | Answer::Operator(_) => Err(ApiError::Internal("a query was answered like a write")),
         }
     }
 }

@@ -5,10 +5,13 @@
 use lockstep_actors::gateway::{ClusterReport, NodeAnswer, NodeReport};
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Timestamp, Voter};
+use lockstep_protocol::member::{Member, Members};
 use lockstep_protocol::operation::{Channel, Message, UserName};
-use lockstep_protocol::status::{Role, SyncStatus};
+use lockstep_protocol::outlook::Outlook;
+use lockstep_protocol::status::{NodeStatus, Role};
 use lockstep_protocol::view::View;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -108,6 +111,7 @@ pub struct ClusterJson<'a> {
     nodes: Vec<NodeJson<'a>>,
     witnesses: Vec<WitnessJson<'a>>,
     sync: Option<SyncJson<'a>>,
+    outlook: Option<OutlookJson>,
     changes: Vec<ChangeJson>,
 }
 
@@ -119,16 +123,99 @@ impl<'a> From<&'a ClusterReport> for ClusterJson<'a> {
         let cluster_id = view.map(|view| view.cluster).or_else(|| reports().find_map(|node| node.cluster));
         // Without a primary, whoever knows most of the past tells it.
         let teller = primary.or_else(|| reports().max_by_key(|node| node.changes.last().map(|change| change.view)));
+        let members = Known::of(report);
         let is_witness = |node: &&NodeAnswer| matches!(node.voter, Some(Voter::Witness(_)));
-        let nodes = report.nodes.iter().filter(|node| !is_witness(node));
+        let there = || report.nodes.iter().filter(|node| !members.has_left(node, view));
+        let nodes = there().filter(|node| !is_witness(node)).map(|node| NodeJson::new(node, view, primary));
+        let mut nodes: Vec<_> = nodes.collect();
+        members.add_missing(&mut nodes);
         Self {
             cluster_id: cluster_id.map(|id| id.to_string()),
             view: view.map(ViewJson::from),
-            nodes: nodes.map(|node| NodeJson::new(node, view, primary)).collect(),
-            witnesses: report.nodes.iter().filter(is_witness).map(|node| WitnessJson::new(node, view)).collect(),
-            sync: primary.and_then(|primary| primary.status.sync.as_ref()).map(SyncJson::from),
+            nodes,
+            witnesses: there().filter(is_witness).map(|node| WitnessJson::new(node, view)).collect(),
+            sync: primary.and_then(|primary| SyncJson::new(&primary.status)),
+            outlook: view.map(|view| OutlookJson::new(report, view)),
             changes: teller.map(|teller| teller.changes.iter().map(ChangeJson::from).collect()).unwrap_or_default(),
         }
+    }
+}
+
+/// Who is a member, as whoever has applied most knows it.
+struct Known<'a>(Option<&'a Members>);
+
+impl<'a> Known<'a> {
+    fn of(report: &'a ClusterReport) -> Self {
+        let statuses = report.nodes.iter().filter_map(|node| Some(&node.report.as_ref().ok()?.status));
+        Self(statuses.max_by_key(|status| status.applied).map(|status| &status.members))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a Member> {
+        self.0.into_iter().flat_map(Members::iter)
+    }
+
+    /// Whether it was removed: this very disk, or whoever was last at an address where nobody answers.
+    fn has_left(&self, node: &NodeAnswer, view: Option<&View>) -> bool {
+        match &node.report {
+            Ok(report) => self.0.is_some_and(|members| members.is_removed(&report.me)),
+            Err(_) if view.is_some_and(|view| view.voter_at(&node.address).is_some()) => false,
+            Err(_) => {
+                let mut here = self.iter().filter(|member| member.peer.address == node.address).peekable();
+                here.peek().is_some() && here.all(|member| member.removed)
+            }
+        }
+    }
+
+    /// A member that the gateway never heard of is missed all the same, and one that does not answer has an id.
+    fn add_missing(&self, nodes: &mut Vec<NodeJson<'a>>) {
+        for member in self.iter().filter(|member| !member.removed) {
+            let (Some(id), address) = (member.peer.voter.node(), member.peer.address.as_str()) else { continue };
+            if nodes.iter().any(|node| node.id == Some(id.0)) {
+                continue;
+            }
+            match nodes.iter_mut().find(|node| node.address == address && node.id.is_none()) {
+                Some(node) => node.id = Some(id.0),
+                None => nodes.push(NodeJson::missing(id.0, address)),
+            }
+        }
+    }
+}
+
+/// What would happen next, as a sentence and in numbers.
+#[derive(Debug, Serialize)]
+struct OutlookJson {
+    text: String,
+    can_serve: bool,
+    at_once: usize,
+    one_by_one: usize,
+    needed: Vec<String>,
+    waits_for: Vec<Vec<String>>,
+}
+
+impl OutlookJson {
+    fn new(report: &ClusterReport, view: &View) -> Self {
+        let answers = report.nodes.iter().filter_map(|node| node.report.as_ref().ok());
+        let answers = answers.filter(|report| view.lists(&report.me)).map(|report| report.me.voter.clone());
+        let min = |node: &NodeAnswer| node.report.as_ref().ok().map(|report| report.status.replicas_min);
+        let copies_min = report.nodes.iter().filter_map(min).max().unwrap_or(1);
+        let outlook = Outlook::new(view, &answers.collect(), copies_min);
+        let names = |voters: &BTreeSet<Voter>| voters.iter().map(voter_name).collect();
+        Self {
+            text: outlook.text(),
+            can_serve: outlook.can_serve,
+            at_once: outlook.at_once,
+            one_by_one: outlook.one_by_one,
+            needed: names(&outlook.needed),
+            waits_for: outlook.waits_for.iter().map(names).collect(),
+        }
+    }
+}
+
+/// A data node's id, a witness's name.
+fn voter_name(voter: &Voter) -> String {
+    match voter {
+        Voter::Replica(id) => id.to_string(),
+        Voter::Witness(name) => name.to_string(),
     }
 }
 
@@ -164,6 +251,11 @@ struct NodeJson<'a> {
 }
 
 impl<'a> NodeJson<'a> {
+    fn missing(id: u32, address: &'a str) -> Self {
+        let (log_end, applied, lag) = (None, None, None);
+        Self { id: Some(id), address, state: "offline", log_end, applied, lag, detail: Some("no answer") }
+    }
+
     fn new(node: &'a NodeAnswer, view: Option<&View>, primary: Option<&NodeReport>) -> Self {
         let status = node.report.as_ref().ok().map(|report| &report.status);
         let behind = |(primary, status): (&NodeReport, &lockstep_protocol::status::NodeStatus)| {
@@ -187,6 +279,7 @@ fn node_state(node: &NodeAnswer, view: Option<&View>) -> &'static str {
         Role::Primary if view.is_primary(&report.me) && report.status.serving == Some(view.number) => "primary",
         Role::Primary | Role::Replica if view.lists_replica(&report.me) => "replica",
         Role::Syncing => "syncing",
+        Role::Drained => "drained",
         Role::Primary | Role::Replica | Role::Waiting | Role::Witness => "offline",
     }
 }
@@ -231,18 +324,26 @@ struct SyncJson<'a> {
     bytes: u64,
     bytes_total: u64,
     index: u64,
+    percent: Option<u64>,
 }
 
-impl<'a> From<&'a SyncStatus> for SyncJson<'a> {
-    fn from(sync: &'a SyncStatus) -> Self {
-        Self {
+impl<'a> SyncJson<'a> {
+    /// As its giver sees it. How much of the snapshot was sent; then, how much of the log is there.
+    fn new(giver: &'a NodeStatus) -> Option<Self> {
+        let sync = giver.sync.as_ref()?;
+        let (part, whole) = match sync.phase.as_str() {
+            "snapshot" => (sync.bytes, sync.bytes_total),
+            _ => (sync.index.0, giver.applied.0),
+        };
+        Some(Self {
             session: format!("{:016x}", sync.session.0),
             node: sync.node.0,
             phase: &sync.phase,
             bytes: sync.bytes,
             bytes_total: sync.bytes_total,
             index: sync.index.0,
-        }
+            percent: (part.min(whole) * 100).checked_div(whole),
+        })
     }
 }
 

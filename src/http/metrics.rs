@@ -153,7 +153,7 @@ fn one_of<'a>(label: &'static str, words: &'a [&'a str], now: &str) -> Vec<(Vec<
     words.iter().map(|word| (vec![(label, *word)], flag(*word == now))).collect()
 }
 
-const ROLES: [&str; 5] = ["waiting", "primary", "replica", "syncing", "witness"];
+const ROLES: [&str; 6] = ["waiting", "primary", "replica", "syncing", "drained", "witness"];
 const SYNC_PHASES: [&str; 4] = ["beginning", "snapshot", "entries", "ending"];
 
 fn role(role: Role) -> &'static str {
@@ -162,6 +162,7 @@ fn role(role: Role) -> &'static str {
         Role::Primary => "primary",
         Role::Replica => "replica",
         Role::Syncing => "syncing",
+        Role::Drained => "drained",
         Role::Witness => "witness",
     }
 }

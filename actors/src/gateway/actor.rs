@@ -230,7 +230,7 @@ impl Shared {
         let _under_way = self.figures.under_way.enter();
         let mut was_held = false;
         let deadline = Instant::now() + self.config.request_timeout;
-        let mut tries = Tries::new(matches!(call, ClientCall::Write(_)));
+        let mut tries = Tries::new(!matches!(call, ClientCall::Read(_)));
         let mut target = self.target.subscribe();
         loop {
             let on_hold = target.borrow().is_none().then(|| self.figures.on_hold.enter());

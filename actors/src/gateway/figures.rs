@@ -46,7 +46,7 @@ impl GatewayFigures {
 fn place(answer: &Answer) -> usize {
     match answer {
         Answer::Written(Outcome::Aborted, _) | Answer::Failed(OperationError::Aborted) => 1,
-        Answer::Written(..) | Answer::Read(..) => 0,
+        Answer::Written(..) | Answer::Read(..) | Answer::Operator(_) => 0,
         Answer::Failed(OperationError::NotPrimary { .. }) => 2,
         Answer::Failed(OperationError::TooFewReplicas { .. }) => 3,
         Answer::Failed(OperationError::Overloaded) => 4,

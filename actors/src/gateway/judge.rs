@@ -57,7 +57,9 @@ impl Tries {
     pub fn judge(&mut self, outcome: Outcome) -> Next {
         match outcome {
             Outcome::Answered(Answer::Failed(error)) => self.on_error(error),
-            Outcome::Answered(answer @ (Answer::Written(..) | Answer::Read(..))) => Next::Tell(answer),
+            Outcome::Answered(answer @ (Answer::Written(..) | Answer::Read(..) | Answer::Operator(_))) => {
+                Next::Tell(answer)
+            }
             // Never sent: certainly without effect. Another node may lead by now, so no pause.
             Outcome::Failed(CallFailed::Unreached) => Next::Again { is_trouble: true, pause_ms: 0 },
             Outcome::Failed(CallFailed::Refused(_)) => {

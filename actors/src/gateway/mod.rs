@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Address, ClusterId, Peer, ViewNumber, Voter};
 use lockstep_protocol::operation::{Answer, Operation, Query};
+use lockstep_protocol::operator::OperatorCall;
 use lockstep_protocol::status::NodeStatus;
 use lockstep_protocol::view::View;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub enum ClientCall {
     Write(Operation),
     /// A query.
     Read(Query),
+    /// An operator's call: never a client's.
+    Operator(OperatorCall),
 }
 
 /// A node's answer to a call, and the view when the caller seems to know an older one.

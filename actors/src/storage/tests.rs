@@ -213,7 +213,8 @@ fn r19_a_pinned_snapshot_stays_and_an_installed_one_survives_a_kill() {
 
     let end = StorageRequest::InstallEnd { write: WriteId(3), index: applied.0, hash: applied.1 };
     let events = taker.perform(vec![end]).expect("performs");
-    assert_eq!(events, vec![StorageEvent::Durable { write: WriteId(3), by: Writer::Sync }]);
+    let durable = StorageEvent::Durable { write: WriteId(3), by: Writer::Sync };
+    assert_eq!(events, vec![StorageEvent::Members { members: Default::default() }, durable], "no view served");
     assert_eq!(taker.digest(), digest);
     run(&mut taker, &entries[20..]);
     let left = TempDir::new().expect("a directory");

@@ -1,6 +1,6 @@
 //! What a campaign wants of the next view, and the proposal that follows.
 
-use crate::change::{Cause, LIST_MAX, Reason, Sign, Suspicion};
+use crate::change::{Cause, LIST_MAX, Leave, Reason, Sign, Suspicion};
 use crate::ids::{Millis, NodeId, Now, Peer, Timestamp, Voter, WitnessName};
 use crate::view::{Seat, View};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ pub(super) struct Goals {
     replica: Option<Peer>,
     witnesses: BTreeMap<WitnessName, Peer>,
     primary: Option<NodeId>,
-    /// This node stops: it leaves the view with its last act.
+    /// This node leaves the view with its last act as primary.
     leaves: bool,
     reasons: Vec<Reason>,
     /// What this node noticed of the lost primary itself.
@@ -78,7 +78,7 @@ impl Goals {
     pub fn set_offline(&mut self, now: Now, reasons: Vec<Reason>) {
         for reason in reasons {
             let voter = match &reason {
-                Reason::SetOffline { voter, .. } => Some(voter.clone()),
+                Reason::SetOffline { voter, .. } | Reason::Left { voter, .. } => Some(voter.clone()),
                 _ => None, // Nobody is left out; what is unfinished is brought to its end.
             };
             let _ = self.as_primary(now, reason);
@@ -112,11 +112,11 @@ impl Goals {
     }
 
     ///
-    pub fn hand_over(&mut self, now: Now, (from, to): (NodeId, NodeId), leaves: bool, stopped_at: Millis) {
+    pub fn hand_over(&mut self, now: Now, (from, to): (NodeId, NodeId), leaves: Option<Leave>, stopped_at: Millis) {
         let since = self.as_primary(now, Reason::HandedOver { from, to, leaves });
         since.stalled = Some(since.stalled.map_or(stopped_at, |known| known.min(stopped_at)));
         self.primary = Some(to);
-        self.leaves = leaves;
+        self.leaves = leaves.is_some();
     }
 
     /// Who is to hear of the view besides its voters.
@@ -192,7 +192,10 @@ impl Goals {
             return false;
         }
         let offline = &self.offline;
-        self.reasons.retain(|reason| matches!(reason, Reason::SetOffline { voter, .. } if offline.contains(voter)));
+        self.reasons.retain(|reason| match reason {
+            Reason::SetOffline { voter, .. } | Reason::Left { voter, .. } => offline.contains(voter),
+            _ => false, // What was reached, or is somebody else's to repeat.
+        });
         self.since = Some(Since::at(now));
         true
     }

@@ -1,7 +1,7 @@
 //! at the candidate.
 
 use super::*;
-use crate::change::Fault;
+use crate::change::{Fault, Leave};
 use crate::testing::{all_letters, at, node, notes, setup, suspicion, view, witness};
 
 /// Node 3 in view 1 of {1, 2, 3} and w1, w2.
@@ -195,7 +195,7 @@ fn r15_who_is_set_offline_is_left_out_even_if_it_promises() {
 #[test]
 fn r17_a_hand_over_names_the_other_or_fails() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false, since: Millis(0) });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: None, since: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
@@ -203,7 +203,7 @@ fn r17_a_hand_over_names_the_other_or_fails() {
     assert_eq!(proposal(&promised(&mut campaign, &node(2), None)).primary, NodeId(2));
 
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: false, since: Millis(0) });
+    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: None, since: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);
@@ -215,7 +215,8 @@ fn r17_a_hand_over_names_the_other_or_fails() {
 #[test]
 fn r17_who_stops_leaves_the_view_so_that_nobody_waits_for_it() {
     let mut campaign = machine();
-    let _ = campaign.step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: true, since: Millis(0) });
+    let _ = campaign
+        .step(at(0), Input::HandOverNow { view: V1, to: NodeId(2), leaves: Some(Leave::Stops), since: Millis(0) });
     let _ = trial_answer(&mut campaign, &node(3), true);
     for from in [node(3), node(1), witness(1), witness(2)] {
         let _ = promised(&mut campaign, &from, None);

@@ -118,6 +118,10 @@ impl Courses {
 impl Coordinator {
     /// The next batch; or, when none is ready or this has waited for long, what is to be told.
     pub(super) fn form_or_tell(&mut self, now: Now) -> Effects {
+        if self.examining.is_none() && self.leaving.is_waiting() {
+            // One that is decided and not yet answered would be sent again.
+            return if self.committing.is_empty() { self.form_removal(now) } else { Effects::none() };
+        }
         let Some((idle, busy)) = self.courses.due_at.filter(|_| self.examining.is_none()) else {
             return self.form(now);
         };
@@ -145,11 +149,13 @@ impl Coordinator {
         effects
     }
 
-    /// what has not been sent for votes is left untold; a join that holds the store would hold the hand-over up.
+    /// what no client's batch is in and was not sent for votes is dropped; a join that holds the store would hold the
+    /// hand-over up.
     pub(super) fn untell(&mut self) -> Effects {
         debug_assert!(matches!(self.phase, Phase::HandingOver { .. }), "only then is it dropped");
-        let unsent =
-            |flight: &mut Flight| flight.stage == Stage::Locking && matches!(flight.entry.batch, Batch::Courses(_));
+        let unsent = |flight: &mut Flight| {
+            flight.stage == Stage::Locking && matches!(flight.entry.batch, Batch::Courses(_) | Batch::Remove(_))
+        };
         let unsent = self.flight.take_if(unsent);
         super::release(unsent.and_then(|flight| flight.inherited_lock).into_iter().collect())
     }

@@ -25,6 +25,7 @@ impl Coordinator {
         self.courses.view_changed(number, interrupted, now.elapsed);
         // Till `Lead` comes nothing is sent: the attempts in flight are those of the view that has ended.
         self.committing.iter_mut().chain(&mut self.flight).for_each(Flight::pause);
+        self.leaving.view_changed();
         self.asked = false; // What was examined meets another state now.
         self.phase = Phase::Idle;
         self.view = Some(view);
@@ -125,7 +126,8 @@ impl Coordinator {
             effects.append(self.turn_away(&Answer::Failed(error)));
         }
         self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
-        effects.append(self.form(now));
+        effects.append(self.form_or_tell(now));
+        effects.append(self.see_off(now));
         effects
     }
 
@@ -171,6 +173,7 @@ impl Coordinator {
                 effects.append(fail_or(pending.requests.into_iter(), &answer));
             }
         }
+        effects.append(self.leaving.give_up());
         self.led = None;
         self.courses.forget();
         self.pace_ms = 0;

@@ -1,7 +1,7 @@
 //! An entry's way through votes, decision and acknowledgements (R-4..R-9).
 
 use super::{Coordinator, Flight, Phase, SENT_ENTRIES_MAX, Stage};
-use crate::change::{Fault, Reason};
+use crate::change::{Fault, Leave, Reason};
 use crate::ids::{Address, Attempt, Index, Millis, NodeId, Now, Peer, ViewNumber, Voter};
 use crate::lock::LockOwner;
 use crate::machine::{Effects, Note};
@@ -202,6 +202,7 @@ impl Coordinator {
         for mut flight in done {
             self.tally.entry_ms.add(now.elapsed.since(flight.sent_at.unwrap_or(now.elapsed)));
             effects.append(super::release(flight.locks_to_release()));
+            effects.append(self.removed(&flight.entry.batch));
             if let Some(own) = flight.own {
                 effects.append(self.tell_all(flight.entry.index, own));
             }
@@ -262,7 +263,7 @@ impl Coordinator {
     }
 
     /// Asks the campaign for the next view; the same wish again only after a while.
-    fn ask_next_view(&mut self, now: Now, reasons: Vec<Reason>) -> Effects {
+    pub(super) fn ask_next_view(&mut self, now: Now, reasons: Vec<Reason>) -> Effects {
         let mut effects = Effects::none();
         if !self.is_leading() {
             return effects;
@@ -301,11 +302,23 @@ impl Coordinator {
 
     /// finishes what is in flight, then has the next view decided. Named nobody, this node is about to stop.
     pub(super) fn on_hand_over(&mut self, now: Now, to: Option<NodeId>) -> Effects {
+        match to {
+            Some(to) => self.hand_over(now, Some(to), None),
+            None => self.leave(now, Leave::Stops),
+        }
+    }
+
+    /// To the highest other replica; the view goes on without this node.
+    pub(super) fn leave(&mut self, now: Now, why: Leave) -> Effects {
+        self.hand_over(now, None, Some(why))
+    }
+
+    fn hand_over(&mut self, now: Now, to: Option<NodeId>, leaves: Option<Leave>) -> Effects {
         let Some(view) = self.view.clone().filter(|_| self.phase == Phase::Serving) else { return Effects::none() };
         let others = || view.replicas.keys().copied().filter(|id| Voter::Replica(*id) != self.me.voter);
         let wanted = to.map_or_else(|| others().max(), |to| others().find(|id| *id == to));
         let Some(target) = wanted else { return Effects::none() };
-        self.phase = Phase::HandingOver { to: target, leaves: to.is_none(), since: now.elapsed };
+        self.phase = Phase::HandingOver { to: target, leaves, since: now.elapsed };
         let mut effects = self.untell();
         effects.append(self.turn_away_waiting(&Answer::Failed(self.not_primary())));
         effects.announce(format!("hands over to node {target}"));
@@ -321,7 +334,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn hand_over_now(&mut self, now: Now, (to, leaves): (NodeId, bool), since: Millis) -> Effects {
+    pub(super) fn hand_over_now(&mut self, now: Now, (to, leaves): (NodeId, Option<Leave>), since: Millis) -> Effects {
         let mut effects = Effects::none();
         if self.campaign_until.is_none() {
             self.campaign_until = Some(now.elapsed.plus(self.timing.vote_timeout_ms.max(1)));

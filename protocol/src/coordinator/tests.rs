@@ -1,9 +1,10 @@
 //! at the primary.
 
 mod course;
+mod leaving;
 
 use super::*;
-use crate::change::{Fault, Reason};
+use crate::change::{Fault, Leave, Reason};
 use crate::ids::Hash;
 use crate::machine::Effect;
 use crate::message::PeerMessage;
@@ -129,7 +130,7 @@ impl Primary {
         let (_, entry) = self.committing();
         let outcomes = match &entry.batch {
             Batch::Operations { operations, .. } => operations.iter().map(outcome).collect(),
-            Batch::Abort { .. } | Batch::View(_) | Batch::Courses(_) => Vec::new(),
+            Batch::Abort { .. } | Batch::View(_) | Batch::Courses(_) | Batch::Remove(_) => Vec::new(),
         };
         self.machine.step(at(10), Input::Applied { index: entry.index, outcomes })
     }
@@ -456,7 +457,7 @@ fn r17_a_hand_over_finishes_what_is_in_flight_first() {
         notes(&effects).contains(&Note::HandOverNow {
             view: ViewNumber(1),
             to: NodeId(2),
-            leaves: true,
+            leaves: Some(Leave::Stops),
             since: Millis(11)
         }),
         "the highest other"

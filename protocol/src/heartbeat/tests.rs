@@ -144,3 +144,63 @@ fn section_12_a_silence_lasts_through_views_whose_primary_never_answered() {
     let effects = heartbeats.step(at(5_300), Input::WatchEnded { address: node(2).address });
     assert_eq!(told(&effects), Some((Sign::Reset, 5_300)));
 }
+
+fn removed(peer: &Peer) -> Input {
+    let member = crate::member::Member { peer: peer.clone(), removed: true };
+    Input::Members(crate::member::Members::new(vec![member]))
+}
+
+#[test]
+fn r25_a_removed_witness_is_told_by_a_primary_that_serves_and_never_listed() {
+    let (mut primary, _) = machine(&node(3));
+    let _ = primary.step(at(1), removed(&witness(2)));
+    let asks = || Input::ListMe { from: witness(2), view: V1 };
+    let effects = primary.step(at(1), asks());
+    assert!(notes(&effects).is_empty() && all_letters(&effects).is_empty(), "it does not serve yet");
+    let _ = primary.step(at(2), Input::Serving { view: V1 });
+    let effects = primary.step(at(2), asks());
+    let told = PeerMessage::Removed { incarnation: witness(2).incarnation };
+    assert_eq!(letters(&effects, &witness(2)), [told]);
+    assert!(notes(&effects).is_empty());
+    let emptied = Peer { incarnation: witness(2).incarnation.next(), ..witness(2) };
+    let effects = primary.step(at(3), Input::ListMe { from: emptied.clone(), view: V1 });
+    assert_eq!(notes(&effects), [Note::AddWitness { view: V1, peer: emptied }], "another disk may come");
+}
+
+#[test]
+fn r25_who_is_told_ends_unless_the_view_lists_it_or_another_disk_was_meant() {
+    let retires = |effects: &Effects| effects.as_slice().iter().any(|effect| matches!(effect, Effect::Retire(_)));
+    for me in [node(4), witness(2)] {
+        let (mut heartbeats, _) = machine(&me);
+        assert!(
+            !retires(&heartbeats.step(at(1), removed(&me))),
+            "its own store is no reason: it may be the only one that knows"
+        );
+        assert!(!retires(&heartbeats.step(at(1), Input::Removed { incarnation: me.incarnation.next() })));
+        assert!(retires(&heartbeats.step(at(1), Input::Removed { incarnation: me.incarnation })));
+    }
+    let (mut listed, _) = machine(&node(1));
+    assert!(
+        !retires(&listed.step(at(1), Input::Removed { incarnation: node(1).incarnation })),
+        "it votes, till it is left out"
+    );
+}
+
+#[test]
+fn r26_a_drained_replica_asks_to_be_let_go_with_each_beat_and_outside_asks_on() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let effects = heartbeats.step(at(1), Input::Draining { on: true });
+    let asks = |effects: &Effects, view| letters(effects, &node(3)).contains(&PeerMessage::LetMeGo { view });
+    assert!(asks(&effects, V1), "at once");
+    let interval = setup(&node(1)).timing.heartbeat_interval_ms;
+    assert!(asks(&heartbeats.tick(at(1 + interval)), V1));
+    let without = Arc::new(view(2, 3, &[2, 3], 1));
+    assert!(
+        asks(&heartbeats.step(at(1_500), Input::ViewChanged(without)), ViewNumber(2)),
+        "so it hears of later views"
+    );
+    let _ = heartbeats.step(at(1_600), Input::Draining { on: false });
+    assert!(!asks(&heartbeats.tick(at(10_000)), ViewNumber(2)));
+    let (mut primary, _) = machine(&node(3));
+    assert!(all_letters(&primary.step(at(1), Input::Draining { on: true })).is_empty(), "a primary hands over");
+}

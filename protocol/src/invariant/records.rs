@@ -91,7 +91,8 @@ fn names_left(cause: &Cause, who: &Voter) -> bool {
         || cause.reasons.iter().any(|reason| match reason {
             Reason::PrimaryLost { primary } => is(primary),
             Reason::SetOffline { voter, .. } => voter == who,
-            Reason::HandedOver { from, leaves, .. } => *leaves && is(from),
+            Reason::HandedOver { from, leaves, .. } => leaves.is_some() && is(from),
+            Reason::Left { voter, .. } => voter == who,
             Reason::Founded
             | Reason::Recovered { .. }
             | Reason::NodeJoined { .. }
@@ -116,10 +117,10 @@ fn can_be(reason: &Reason, before: &View, after: &View, timing: &Timing) -> bool
         Reason::NodeJoined { node } => !before.replicas.contains_key(node),
         Reason::WitnessJoined { name } => !before.witnesses.contains_key(name),
         Reason::HandedOver { from, to, leaves } => {
-            let higher = *leaves || to > from;
+            let higher = leaves.is_some() || to > from;
             *from == before.primary && *to == after.primary && higher
         }
-        Reason::Unfinished { voter } => before.seat(voter).is_some(),
+        Reason::Unfinished { voter } | Reason::Left { voter, .. } => before.seat(voter).is_some(),
     }
 }
 

@@ -102,6 +102,7 @@ impl World {
     }
 
     fn becomes_whole(&mut self, waited: u64) -> Checked {
+        self.give_seeds();
         match self.missing() {
             None => {
                 let survive = self.plan.ending == Ending::Survivors && self.lose_all_but_a_quorum();
@@ -114,6 +115,19 @@ impl World {
         }
     }
 
+    /// A node that knows nobody any more but those who were removed is restarted with other seeds, as an operator would.
+    fn give_seeds(&mut self) {
+        let Some(view) = self.checker.views().last().cloned() else { return };
+        for node in 0..self.nodes.len() {
+            let known = &self.nodes[node];
+            let is_lost = !known.gone && !known.is_reseeded && !view.lists(&known.me) && self.has_no_seeds(node);
+            if is_lost {
+                self.nodes[node].is_reseeded = true;
+                self.kill(node, false, 0);
+            }
+        }
+    }
+
     /// What the cluster lacks to be whole.
     fn missing(&self) -> Option<String> {
         let Some(view) = self.checker.views().last() else { return Some("nobody knows a view".to_owned()) };
@@ -123,9 +137,12 @@ impl World {
         });
         let unlisted = self.nodes.iter().find(|node| node.is_data() && !node.gone && !view.lists(&node.me));
         let witnesses = self.nodes.iter().filter(|node| !node.is_data() && view.lists(&node.me)).count();
-        let room = (view.replicas.len() - 1).min(self.plan.witnesses as usize);
+        let lives = self.nodes.iter().filter(|node| !node.is_data() && !node.gone).count();
+        let room = (view.replicas.len() - 1).min(lives);
         let primary = self.primary().filter(|place| self.nodes[*place].serving() == Some(view.number));
+        let removed = view.voters().find(|peer| self.checker.is_removed(peer));
         match (unlisted, behind, primary) {
+            _ if removed.is_some() => Some(format!("view {} lists {removed:?}, which was removed", view.number)),
             (Some(node), _, _) => Some(format!("{} is not listed in view {}", node.me.voter, view.number)),
             (None, Some(node), _) => Some(format!("{} does not act in view {}", node.me.voter, view.number)),
             (None, None, None) => Some(format!("nobody serves in view {}", view.number)),

@@ -9,7 +9,7 @@
 //! (`calm.rs`).
 
 use super::oracle::Oracle;
-use crate::ids::{Attempt, Hash, Index, Timestamp, ViewNumber};
+use crate::ids::{Attempt, Hash, Incarnation, Index, Peer, Timestamp, ViewNumber, Voter};
 use crate::invariant::{
     Checked, Contents, DecidedLog, DecidedViews, Fate, Keys, RealTime, Records, Rule, Violation, cause_fits, require,
 };
@@ -18,8 +18,9 @@ use crate::machine::Timing;
 use crate::operation::{
     Action, Answer, Found, KeyOwner, LoggedOperation, Operation, OperationError, Outcome, Query, Receipt,
 };
+use crate::operator::{OperatorAnswer, OperatorCall};
 use crate::view::View;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One write of a client, over all the copies of its request.
@@ -52,6 +53,8 @@ pub enum Asked {
         /// What was known when it came.
         floor: Index,
     },
+    /// An operator's call.
+    Operator(OperatorCall),
 }
 
 /// The record of one run.
@@ -66,6 +69,9 @@ pub struct Checker {
     time: RealTime,
     oracle: Oracle,
     writes: BTreeMap<KeyOwner, Write>,
+    /// Every disk that a view entry listed, and those that were removed since.
+    members: BTreeSet<(Voter, Incarnation)>,
+    removed: BTreeSet<(Voter, Incarnation)>,
     last_instant: Timestamp,
     acknowledged: u64,
 }
@@ -113,10 +119,26 @@ impl Checker {
     /// When it is not the only one of its number.
     pub fn view(&mut self, view: &View, timing: &Timing) -> Checked {
         match self.views.get(ViewNumber(view.number.0.saturating_sub(1))) {
-            Some(before) if self.views.get(view.number).is_none() => cause_fits(before, view, timing)?,
+            Some(before) if self.views.get(view.number).is_none() => {
+                cause_fits(before, view, timing)?;
+                self.lets_nobody_in_again(before, view)?;
+            }
             Some(_) | None => {}
         }
         self.views.learnt(view)
+    }
+
+    /// a removed data node leaves as soon as that can be, and no view takes it in again. (A witness may be listed by a
+    /// view that was on its way, and be left out by the next.)
+    fn lets_nobody_in_again(&self, before: &View, view: &View) -> Checked {
+        let back = view.replica_peers().find(|peer| !before.lists(peer) && self.is_removed(peer));
+        require(back.is_none(), Rule::Returned, || format!("view {} takes in {back:?}", view.number))
+    }
+
+    /// Whether this very disk was removed.
+    #[must_use]
+    pub fn is_removed(&self, peer: &Peer) -> bool {
+        self.removed.contains(&(peer.voter.clone(), peer.incarnation))
     }
 
     /// A primary asks for votes.
@@ -160,7 +182,13 @@ impl Checker {
             }),
             Batch::View(view) => {
                 self.views.learnt(view)?;
+                self.members.extend(view.voters().map(|peer| (peer.voter, peer.incarnation)));
                 self.records.begun(view)
+            }
+            Batch::Remove(voter) => {
+                let disks = self.members.iter().filter(|(known, _)| known == voter);
+                self.removed.extend(disks.cloned());
+                Ok(())
             }
             Batch::Courses(courses) => courses.iter().try_for_each(|course| {
                 let before = self.views.get(ViewNumber(course.view.0.saturating_sub(1)));
@@ -228,7 +256,15 @@ impl Checker {
             (Asked::Read { query, floor }, Answer::Read(found, receipt)) => self.found(query, *floor, found, *receipt),
             (Asked::Write { operation, floor }, Answer::Failed(error)) => self.write_failed(operation, *floor, error),
             (Asked::Read { floor, .. }, Answer::Failed(error)) => self.not_found(*floor, error),
-            (Asked::Write { .. }, Answer::Read(..)) | (Asked::Read { .. }, Answer::Written(..)) => {
+            (Asked::Operator(OperatorCall::Remove { voter }), Answer::Operator(OperatorAnswer::Removed)) => {
+                require(self.removed.iter().any(|(known, _)| known == voter), Rule::Lost, || {
+                    format!("{voter} is said to be removed, and no entry that says so is decided")
+                })
+            }
+            (Asked::Operator(_), Answer::Operator(_) | Answer::Failed(_)) => Ok(()),
+            (Asked::Write { .. }, Answer::Read(..) | Answer::Operator(_))
+            | (Asked::Read { .. }, Answer::Written(..) | Answer::Operator(_))
+            | (Asked::Operator(_), Answer::Written(..) | Answer::Read(..)) => {
                 Err(Violation::new(Rule::WrongAnswer, format!("{asked:?} is answered with {answer:?}")))
             }
         }

@@ -6,6 +6,7 @@
 //!
 //! Not here: whether an answer is right (`checker.rs`).
 
+use super::checker::Asked;
 use super::network::happens;
 use super::node::{Request, WALL_AT_START};
 use super::plan::Plan;
@@ -17,6 +18,7 @@ use crate::machine::Limits;
 use crate::operation::{
     Action, Answer, ChannelName, KeyOwner, Operation, OperationError, Outcome, PAGE_MAX, Page, Query, Text, UserName,
 };
+use crate::operator::OperatorCall;
 use crate::route;
 use fastrand::Rng;
 
@@ -203,6 +205,19 @@ impl World {
         }
         let patience = self.plan.beat_us() / 2 + self.rng.u64(0..self.plan.beat_us());
         self.after(patience, Event::Again { call, attempt });
+    }
+
+    /// An operator's call reaches a node. Nobody waits for its answer, but it must be true.
+    pub(super) fn operate(&mut self, node: usize, life: u32, call: OperatorCall) {
+        if !self.lives(node, life) {
+            return;
+        }
+        self.clients.requests += 1;
+        let id = RequestId(self.clients.requests);
+        if let Some(process) = self.nodes[node].process.as_mut() {
+            process.requests.insert(id, Request { call: None, asked: Asked::Operator(call.clone()) });
+        }
+        self.deliver(node, life, |_| vec![route::operator(id, call)]);
     }
 
     /// A copy of a request reaches a node.

@@ -12,14 +12,17 @@
 //! is empty, founding anew is what birth promises (section 9).
 
 use super::network::NODES_MAX;
+use super::node::Node;
 use super::plan::Fault;
 use super::story::Weight;
 use super::world::{Event, World};
-use crate::ids::{Incarnation, RequestId, Voter};
+use crate::ids::{Address, Incarnation, RequestId, ViewNumber, Voter};
+use crate::invariant::{Checked, Rule, require};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
 use crate::machine::Note;
 use crate::message::PeerMessage;
+use crate::operator::OperatorCall;
 use crate::route;
 use crate::sim::disk;
 use crate::view::View;
@@ -64,6 +67,12 @@ impl World {
             }
             Fault::Wipe { node, away_us } => self.lose_disk(node, away_us),
             Fault::Stop { node, grace_us, away_us } => self.stop(node, grace_us, away_us),
+            Fault::Remove { node, times } => self.remove(node, times),
+            Fault::Drain { node, lasts_us } => {
+                let life = self.nodes[node].life;
+                self.drain(node, life, true);
+                self.after(lasts_us, Event::EndDrain { node, life });
+            }
         }
     }
 
@@ -142,6 +151,66 @@ impl World {
         self.after(grace_us, Event::Die { node, life, away_us });
     }
 
+    pub(super) fn drain(&mut self, node: usize, life: u32, on: bool) {
+        self.operate(node, life, OperatorCall::Drain { on });
+    }
+
+    /// The operator asks whoever serves to remove a node, as often as the plan says. Another seed must be in the view: whoever
+    /// lost its disk, starts late or was away has only the seeds to ask, when all whom it knew are gone.
+    pub(super) fn remove(&mut self, node: usize, times: u8) {
+        if times == 0 || self.calm.has_begun() {
+            return;
+        }
+        self.after(self.plan.beat_us() / 3, Event::Remove { node, times: times - 1 });
+        let is_listed = |view: &View, place: usize| view.lists(&self.nodes[place].me) && !self.nodes[place].unwanted;
+        let mut others = (0..self.plan.seeds as usize).filter(|place| *place != node);
+        let is_found = self.checker.views().last().is_some_and(|view| others.any(|place| is_listed(view, place)));
+        let Some(primary) = self.primary().filter(|_| is_found && !self.nodes[node].gone) else { return };
+        self.nodes[node].unwanted = true;
+        let (voter, life) = (self.nodes[node].me.voter.clone(), self.nodes[primary].life);
+        self.operate(primary, life, OperatorCall::Remove { voter });
+    }
+
+    /// A removed node ends. It is started again, in vain, on the same disk; or on an empty one, which makes it a new node; or never.
+    pub(super) fn retire(&mut self, node: usize, why: &str) -> Checked {
+        let me = &self.nodes[node].me;
+        require(self.checker.is_removed(me), Rule::Stopped, || format!("{} retires: {why}", me.voter))?;
+        let voter = &me.voter;
+        self.trace.say(self.now, Weight::Story, || format!("{voter} retires"));
+        let away_us = self.rng.u64(0..self.plan.beat_us());
+        self.nodes[node].retired += 1;
+        let is_tried = self.nodes[node].retired < 3 && self.rng.bool();
+        let view = self.checker.views().last().map(|view| view.number);
+        let may_return = view.is_some_and(|view| self.is_known_to_another(node, view));
+        let is_emptied = !is_tried && self.rng.bool() && may_return;
+        self.nodes[node].gone = self.calm.has_begun() || !(is_tried || is_emptied);
+        self.kill(node, false, away_us);
+        if is_emptied && !self.nodes[node].gone {
+            self.wipe(node);
+        }
+        Ok(())
+    }
+
+    /// A node whose other seeds were all removed is given others: whoever the last view lists.
+    pub(super) fn seeds_of(&self, node: usize) -> Vec<Address> {
+        let seeds = self.nodes.iter().take(self.plan.seeds as usize).map(|seed| seed.me.address.clone());
+        let view = self.checker.views().last().filter(|_| self.has_no_seeds(node));
+        seeds.chain(view.iter().flat_map(|view| view.replica_peers()).map(|peer| peer.address)).collect()
+    }
+
+    /// Whether all other seeds were removed for good.
+    pub(super) fn has_no_seeds(&self, node: usize) -> bool {
+        let mut seeds = self.nodes.iter().enumerate().take(self.plan.seeds as usize);
+        seeds.all(|(place, seed)| place == node || seed.gone)
+    }
+
+    /// Whether another seed, which stays, knows this view.
+    fn is_known_to_another(&self, node: usize, view: ViewNumber) -> bool {
+        let seeds = self.nodes.iter().enumerate().take(self.plan.seeds as usize);
+        let stays = |known: &Node| !known.gone && !known.unwanted && known.mirror.view() == view;
+        seeds.filter(|(place, _)| *place != node).any(|(_, known)| stays(known))
+    }
+
     /// The process dies; its disk keeps what was flushed, and what was not at random. `torn`: while it served requests.
     pub(super) fn kill(&mut self, node: usize, torn: bool, away_us: u64) {
         let known = &mut self.nodes[node];
@@ -189,16 +258,16 @@ impl World {
         known.mirror = super::node::Mirror::default();
         known.me.incarnation = Incarnation(self.rng.u64(..));
         known.left = None;
+        known.unwanted = false;
+        known.retired = 0;
         let voter = &known.me.voter;
         self.trace.say(self.now, Weight::Story, || format!("{voter} loses its disk"));
     }
 
     fn may_lose_disk(&self, node: usize) -> bool {
-        let seeds = self.plan.seeds as usize;
         let Some(view) = self.checker.views().last() else { return false };
-        let is_known_to_another =
-            (0..seeds).any(|place| place != node && self.nodes[place].mirror.view() == view.number);
-        is_known_to_another && (!view.lists(&self.nodes[node].me) || self.may_lose_listed(node, view))
+        self.is_known_to_another(node, view.number)
+            && (!view.lists(&self.nodes[node].me) || self.may_lose_listed(node, view))
     }
 
     fn may_lose_listed(&self, node: usize, view: &View) -> bool {
@@ -228,6 +297,8 @@ impl World {
             self.deliver(node, life, |_| route::note(Note::Release { owner }));
         }
         for node in 0..self.nodes.len() {
+            let life = self.nodes[node].life;
+            self.drain(node, life, false);
             let known = &mut self.nodes[node];
             (known.turn_us, known.disk_us, known.dies, known.garble) = (None, None, None, 0);
             if known.disk_away.is_some() {

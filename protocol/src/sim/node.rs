@@ -292,6 +292,12 @@ pub struct Node {
     pub disk_away: Option<u64>,
     /// It is not to live again.
     pub gone: bool,
+    /// An operator asked for its removal.
+    pub unwanted: bool,
+    /// It was restarted with other seeds.
+    pub is_reseeded: bool,
+    /// How often its process ended because it was removed.
+    pub retired: u32,
 }
 
 impl Node {
@@ -313,6 +319,9 @@ impl Node {
             left: None,
             disk_away: None,
             gone: false,
+            unwanted: false,
+            is_reseeded: false,
+            retired: 0,
         }
     }
 

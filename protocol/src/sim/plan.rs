@@ -175,6 +175,20 @@ pub enum Fault {
         /// How long it stays away.
         away_us: u64,
     },
+    /// The operator removes a node for good.
+    Remove {
+        /// Whom.
+        node: usize,
+        /// How often the operator asks.
+        times: u8,
+    },
+    /// The operator drains a node for a while.
+    Drain {
+        /// Whom.
+        node: usize,
+        /// How long, unless it is restarted before.
+        lasts_us: u64,
+    },
 }
 
 /// One thing that a client wants. Its details are drawn from `dice` when it begins.
@@ -387,7 +401,7 @@ struct Dealer<'a> {
 
 impl<'a> Dealer<'a> {
     fn deal(&mut self) {
-        let kinds: [Kind<'a>; 12] = [
+        let kinds: [Kind<'a>; 14] = [
             (4, Self::crash),
             (4, Self::crash_primary),
             (3, Self::partition),
@@ -400,6 +414,8 @@ impl<'a> Dealer<'a> {
             (5, Self::hold_lock),
             (2, Self::wipe),
             (2, Self::stop),
+            (2, Self::remove),
+            (2, Self::drain),
         ];
         for (most, draw) in kinds {
             self.some(most, draw);
@@ -477,6 +493,14 @@ impl<'a> Dealer<'a> {
 
     fn wipe(&mut self) -> Fault {
         Fault::Wipe { node: self.node(), away_us: self.while_us() }
+    }
+
+    fn remove(&mut self) -> Fault {
+        Fault::Remove { node: self.node(), times: self.rng.u8(1..=3) }
+    }
+
+    fn drain(&mut self) -> Fault {
+        Fault::Drain { node: self.node(), lasts_us: self.while_us() }
     }
 
     fn stop(&mut self) -> Fault {

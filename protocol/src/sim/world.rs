@@ -64,6 +64,10 @@ pub(super) enum Event {
     Told { call: usize, attempt: u32, answer: Option<Box<Answer>> },
     /// A client has waited long enough.
     Again { call: usize, attempt: u32 },
+    /// An operator wants a node removed, and asks whoever serves; so many times more.
+    Remove { node: usize, times: u8 },
+    /// An operator ends a drain.
+    EndDrain { node: usize, life: u32 },
     /// A look at how the cluster comes back.
     Look,
 }
@@ -256,11 +260,7 @@ impl World {
                 self.fault(fault);
                 Ok(())
             }
-            Event::Heal(ways) => {
-                ways.into_iter().for_each(|(from, to)| self.network.heal(from, to));
-                self.trace.say(self.now, Weight::Story, || "a cut is healed".to_owned());
-                Ok(())
-            }
+            Event::Heal(ways) => self.heal(ways),
             Event::Quicken { node } => {
                 self.nodes[node].turn_us = None;
                 self.nodes[node].disk_us = None;
@@ -286,8 +286,22 @@ impl World {
                 self.again(call, attempt);
                 Ok(())
             }
+            Event::Remove { node, times } => {
+                self.remove(node, times);
+                Ok(())
+            }
+            Event::EndDrain { node, life } => {
+                self.drain(node, life, false);
+                Ok(())
+            }
             Event::Look => self.look(),
         }
+    }
+
+    fn heal(&mut self, ways: Vec<(usize, usize)>) -> Checked {
+        ways.into_iter().for_each(|(from, to)| self.network.heal(from, to));
+        self.trace.say(self.now, Weight::Story, || "a cut is healed".to_owned());
+        Ok(())
     }
 
     /// Has something happen at an instant.
@@ -324,7 +338,7 @@ impl World {
         self.recovered(node, &recovered)?;
         let setup = Setup {
             me: self.nodes[node].me.clone(),
-            seeds: (0..self.plan.seeds as usize).map(|place| self.nodes[place].me.address.clone()).collect(),
+            seeds: self.seeds_of(node),
             timing: self.plan.timing.clone(),
             limits,
             seed: self.rng.u64(..),
@@ -447,6 +461,7 @@ impl World {
                 self.trace.say(self.now, Weight::Story, || format!("{voter}: {text}"));
                 Ok(())
             }
+            Effect::Retire(why) => self.retire(node, &why),
             Effect::Halt(why) => {
                 Err(Violation::new(Rule::Stopped, format!("{} halts: {why}", self.nodes[node].me.voter)))
             }

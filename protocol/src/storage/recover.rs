@@ -110,8 +110,10 @@ impl<K: Kv> Storage<K> {
             installing: false,
             hints: Hints::default(),
             is_dirty: false,
+            has_new_members: false,
         };
         let tail = storage.apply_committed(tail)?;
+        storage.has_new_members = false; // What was found says it.
         let recovered = storage.describe(identity, vote, tail)?;
         Ok((storage, recovered))
     }
@@ -139,7 +141,8 @@ impl<K: Kv> Storage<K> {
         let instants = tail.iter().filter_map(|record| record.entry.last_timestamp());
         let last_timestamp = instants.max().unwrap_or_default().max(self.state.last_timestamp);
         assert!(tail.first().is_none_or(|record| record.entry.prev_hash == committed.1), "the tail follows");
-        Ok(Recovered { identity, vote, committed, recent, tail, last_timestamp })
+        let members = store::members(&self.kv)?;
+        Ok(Recovered { identity, vote, committed, recent, tail, last_timestamp, members })
     }
 
     fn recent(&self) -> Result<Vec<(Index, Hash)>, StorageError> {

@@ -10,7 +10,7 @@
 
 use crate::change::Change;
 use crate::ids::{Hash, Index, SessionId, Timestamp, WriteId};
-use crate::log::{Entry, LogRecord, seal};
+use crate::log::{Batch, Entry, LogRecord, seal};
 use crate::machine::Limits;
 use crate::operation::Outcome;
 use crate::storage::kv::{Kv, Table, WriteBatch};
@@ -34,6 +34,8 @@ pub struct Storage<K> {
     pub(super) hints: Hints,
     /// Something was written that must be durable before it is answered.
     pub(super) is_dirty: bool,
+    /// Members were added or removed, and nobody was told.
+    pub(super) has_new_members: bool,
 }
 
 impl<K: Kv> Storage<K> {
@@ -44,7 +46,11 @@ impl<K: Kv> Storage<K> {
     pub fn perform(&mut self, requests: Vec<StorageRequest>) -> Result<Vec<StorageEvent>, StorageError> {
         let mut events = Vec::new();
         for request in requests {
-            events.extend(self.serve(request)?);
+            let event = self.serve(request)?;
+            if std::mem::take(&mut self.has_new_members) {
+                events.push(StorageEvent::Members { members: store::members(&self.kv)? });
+            }
+            events.extend(event);
         }
         if self.is_dirty {
             self.kv.flush()?;
@@ -206,6 +212,7 @@ impl<K: Kv> Storage<K> {
         self.slots.retire(&mut batch, kept);
         self.kv.write(batch)?;
         self.state = applied.state;
+        self.has_new_members |= matches!(entry.batch, Batch::View(_) | Batch::Remove(_));
         Ok(applied.outcomes)
     }
 

@@ -112,6 +112,7 @@ impl<K: Kv> Storage<K> {
         self.installing = false;
         self.state = state;
         self.slots = Slots::after(index);
+        self.has_new_members = true;
         Ok(Some(self.durable(write, Writer::Sync)))
     }
 }

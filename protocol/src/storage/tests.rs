@@ -7,6 +7,7 @@ use crate::ids::{
 };
 use crate::log::{Batch, Entry, LogRecord};
 use crate::machine::Limits;
+use crate::member::Members;
 use crate::operation::{Action, ChannelName, KeyOwner, LoggedOperation, Operation, Text};
 use crate::sim::disk::{Fault, SimDisk};
 use crate::storage::kv::{Kv, Table, WriteBatch};
@@ -511,7 +512,8 @@ fn r19_a_snapshot_makes_another_disk_equal() {
     let end = |index, hash| StorageRequest::InstallEnd { write: WriteId(99), index, hash };
     let wrong = taker.perform(vec![end(Index(20), Hash([1; 32]))]);
     assert_eq!(wrong, Ok(vec![StorageEvent::Mismatch { write: WriteId(99) }]));
-    assert_eq!(taker.perform(vec![end(index, hash)]), Ok(vec![durable(99, Writer::Sync)]));
+    let members = StorageEvent::Members { members: Members::default() };
+    assert_eq!(taker.perform(vec![end(index, hash)]), Ok(vec![members, durable(99, Writer::Sync)]), "no view served");
     let rest = StorageRequest::WriteCommitted { write: WriteId(100), entries: history.entries[20..].to_vec() };
     assert_eq!(taker.perform(vec![rest]), Ok(vec![durable(100, Writer::Sync)]));
     assert_eq!((taker.applied(), taker.digest()), (giver.applied(), giver.digest()));

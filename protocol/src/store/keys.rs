@@ -7,6 +7,7 @@
 //! | `c` channel | who created the channel, and when |
 //! | `i` id | the name of the channel in which the message is |
 //! | `k` user, key | what an idempotency key did |
+//! | `n` voter, incarnation | a disk that voted: [`crate::member::Member`] |
 //! | `m` channel, id | the message, without stars |
 //! | `s` channel, id | who starred it; only while somebody does |
 //! | `u` channel, user, id | nothing: this user starred it |
@@ -15,7 +16,7 @@
 //!
 //! Not here: what the values hold (`store.rs`).
 
-use crate::ids::{Index, Timestamp, ViewNumber};
+use crate::ids::{Incarnation, Index, Timestamp, ViewNumber, Voter};
 use crate::operation::{ChannelName, KeyOwner, Page, UserName};
 use crate::storage::kv::KeyRange;
 
@@ -115,6 +116,18 @@ pub(super) fn view(number: ViewNumber) -> Vec<u8> {
 /// The records of all views, in order.
 pub(super) fn views() -> KeyRange {
     KeyRange { from: b"v".to_vec(), to: Some(b"w".to_vec()) }
+}
+
+/// The record of one disk that voted.
+pub(super) fn member(voter: &Voter, incarnation: Incarnation) -> Vec<u8> {
+    let encoded = postcard::to_stdvec(&(voter, incarnation)).unwrap_or_default();
+    debug_assert!(!encoded.is_empty(), "a name always encodes");
+    [b"n", encoded.as_slice()].concat()
+}
+
+/// The records of all disks that voted.
+pub(super) fn members() -> KeyRange {
+    KeyRange { from: b"n".to_vec(), to: Some(b"o".to_vec()) }
 }
 
 /// Where the idempotency keys of this instant, and younger ones, begin.

@@ -20,6 +20,7 @@ use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, ViewNumber,
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::log::Entry;
 use crate::machine::{Effects, Note, Setup};
+use crate::member::Members;
 use crate::message::{Pair, PeerMessage, SyncFrom, SyncRefusal};
 use crate::status::{NodeStatus, SyncStatus};
 use crate::storage::StorageRequest;
@@ -137,6 +138,7 @@ pub(super) struct Giver {
     adding: Option<Adding>,
     /// Who was left out for being too slow: its first round shows whether it still is.
     slow: BTreeSet<Voter>,
+    members: Members,
     pace_ms: u64,
 }
 
@@ -242,7 +244,17 @@ fn left_out_as_slow(reason: &Reason) -> Option<Voter> {
 impl Giver {
     pub(super) fn new(setup: &Setup, rng: fastrand::Rng) -> Self {
         let setup = setup.clone();
-        Self { setup, rng, view: None, serving: None, session: None, adding: None, slow: BTreeSet::new(), pace_ms: 0 }
+        Self {
+            setup,
+            rng,
+            view: None,
+            serving: None,
+            session: None,
+            adding: None,
+            slow: BTreeSet::new(),
+            members: Members::default(),
+            pace_ms: 0,
+        }
     }
 
     pub(super) fn observe(&self, status: &mut NodeStatus) {
@@ -288,6 +300,10 @@ impl Giver {
         }
         if let Some(reason) = self.refusal(&from) {
             effects.send(&from.address, PeerMessage::SyncRefused { session: None, reason });
+            return effects;
+        }
+        if self.members.is_removed(&from) {
+            effects.send(&from.address, PeerMessage::Removed { incarnation: from.incarnation });
             return effects;
         }
         self.end("it begins again", None, &mut effects);
@@ -511,6 +527,19 @@ impl Giver {
             *pace_ms = longer;
             effects.tell(Note::Pace { delay_ms: longer });
         }
+    }
+
+    /// who was removed is not let in any more. One whom the campaign was asked to list already may be in the next view;
+    /// that one's primary has it left out again.
+    pub(super) fn on_members(&mut self, members: Members) -> Effects {
+        let mut effects = Effects::none();
+        self.members = members;
+        let joiner = self.session.as_ref().map(|session| session.peer.clone());
+        if let Some(joiner) = joiner.filter(|joiner| self.members.is_removed(joiner)) {
+            effects.send(&joiner.address, PeerMessage::Removed { incarnation: joiner.incarnation });
+            self.end("it was removed", None, &mut effects);
+        }
+        effects
     }
 
     // how it ends.

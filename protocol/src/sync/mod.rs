@@ -26,6 +26,7 @@ use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, 
 use crate::lock::LockOwner;
 use crate::log::Entry;
 use crate::machine::{Effects, Machine, Setup};
+use crate::member::Members;
 use crate::message::{Pair, SyncFrom, SyncRefusal};
 use crate::status::NodeStatus;
 use crate::storage::Recovered;
@@ -80,6 +81,10 @@ pub enum Input {
     LogPosition { log_end: Index, committed: (Index, Hash) },
     /// This node's history is not the primary's: once left out, join from scratch.
     Diverged,
+    /// R-25, who is a member.
+    Members(Members),
+    ///
+    Draining { on: bool },
     /// A connection was refused or reset.
     Unreachable { address: Address },
 }
@@ -173,6 +178,8 @@ impl Sync {
             | Input::ViewChanged(_)
             | Input::LogPosition { .. }
             | Input::Diverged
+            | Input::Draining { .. }
+            | Input::Members(_)
             | Input::Unreachable { .. } => Effects::none(),
         }
     }
@@ -198,6 +205,11 @@ impl Machine for Sync {
             Input::Mismatch { write } => taker.on_mismatch(now, write),
             Input::LogPosition { log_end: _, committed } => taker.on_log_position(committed),
             Input::Diverged => taker.on_diverged(now),
+            Input::Draining { on } => taker.on_draining(now, on),
+            Input::Members(members) => {
+                taker.on_members(members.clone());
+                self.giver.on_members(members)
+            }
             Input::Unreachable { address } => {
                 let mut effects = self.giver.on_unreachable(now, &address);
                 effects.append(self.taker.on_unreachable(&address));

@@ -16,8 +16,9 @@ use super::{SCRATCH_HASH, bytes_of, chunk_checksum};
 use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};
 use crate::log::Entry;
 use crate::machine::{Effects, Note, Setup};
+use crate::member::Members;
 use crate::message::{Pair, PeerMessage, SyncFrom, SyncRefusal};
-use crate::status::{NodeStatus, SyncStatus};
+use crate::status::{NodeStatus, Role, SyncStatus};
 use crate::storage::{Recovered, StorageRequest};
 use crate::view::View;
 use std::collections::BTreeSet;
@@ -33,6 +34,9 @@ const CHUNKS_IN_FLIGHT_MAX: usize = 2;
 const SIGNS_OF_LIFE: u64 = 4;
 /// After so many `seek_interval`s of the giver's silence the others are asked for the view.
 const SILENT_SEEKS: u64 = 2;
+
+/// What a drained node waits for, for people.
+const DRAINED: &str = "the end of its drain, or a restart";
 
 /// What a `Chunk` brings.
 #[derive(Debug)]
@@ -120,6 +124,9 @@ pub(super) struct Taker {
     asked: usize,
     joined_at: Option<Millis>,
     flaps: u32,
+    /// It is to stay out.
+    draining: bool,
+    members: Members,
     /// Why it waits, for people.
     obstacle: String,
 }
@@ -149,11 +156,17 @@ impl Taker {
             asked: 0,
             joined_at: None,
             flaps: 0,
+            draining: false,
+            members: Members::default(),
             obstacle: String::new(),
         }
     }
 
     pub(super) fn observe(&self, status: &mut NodeStatus) {
+        if self.draining && status.role == Role::Syncing {
+            status.role = Role::Drained;
+            DRAINED.clone_into(&mut status.waiting_for);
+        }
         match &self.state {
             State::Idle => {}
             State::Seeking { .. } => status.waiting_for.clone_from(&self.obstacle),
@@ -208,6 +221,8 @@ impl Taker {
         self.view = Some(view.clone());
         if view.lists_replica(&self.setup.me) {
             self.on_listed(now, view.number, &mut effects);
+        } else if self.draining {
+            self.stay_out(&mut effects);
         } else if !self.is_given_by_primary(view) {
             let delay_ms = self.backoff_ms(now);
             let reason = format!("not listed in view {}", view.number);
@@ -243,6 +258,27 @@ impl Taker {
         self.flaps = self.flaps.saturating_add(1);
         let factor = 1_u64.checked_shl(self.flaps).unwrap_or(u64::MAX);
         self.setup.timing.seek_interval_ms.saturating_mul(factor).min(BACKOFF_MAX_MS)
+    }
+
+    //
+
+    pub(super) fn on_draining(&mut self, now: Now, on: bool) -> Effects {
+        let mut effects = Effects::none();
+        let is_listed = self.view.as_ref().is_none_or(|view| view.lists_replica(&self.setup.me));
+        if self.setup.me.voter.node().is_none() || std::mem::replace(&mut self.draining, on) == on || is_listed {
+            return effects;
+        }
+        match on {
+            true => self.stay_out(&mut effects),
+            false => self.seek(now, 0, "the drain has ended", &mut effects),
+        }
+        effects
+    }
+
+    /// A session that is under way is left: its giver finds it silent.
+    fn stay_out(&mut self, effects: &mut Effects) {
+        self.state = State::Idle;
+        self.say("drained: stays out of the view".to_owned(), effects);
     }
 
     // asking for a session.
@@ -287,12 +323,17 @@ impl Taker {
         }
     }
 
-    /// The next of all replicas of the last view and all seeds, less one that has just refused: asked again at once, it would
+    pub(super) fn on_members(&mut self, members: Members) {
+        self.members = members;
+    }
+
+    /// The next of all replicas of the last view, all seeds and all data nodes that were ever listed and not removed, less one that has just refused: asked again at once, it would
     /// be asked without end.
     fn ask_for_view(&mut self, except: Option<&Address>, effects: &mut Effects) {
         let replicas =
             self.view.iter().flat_map(|view| view.replica_peers().map(|peer| peer.address).collect::<Vec<_>>());
-        let all: BTreeSet<Address> = replicas.chain(self.setup.seeds.iter().cloned()).collect();
+        let members = self.members.data_addresses();
+        let all: BTreeSet<Address> = replicas.chain(self.setup.seeds.iter().cloned()).chain(members).collect();
         let is_other = |address: &Address| *address != self.setup.me.address && Some(address) != except;
         let others: Vec<_> = all.into_iter().filter(is_other).collect();
         if others.is_empty() {

@@ -62,6 +62,7 @@ fn recovered(me: &Peer, committed: (Index, Hash), view: Option<View>) -> Recover
         recent: Vec::new(),
         tail: Vec::new(),
         last_timestamp: Timestamp(0),
+        members: Default::default(),
     }
 }
 
@@ -176,7 +177,7 @@ fn lines(effects: Effects) -> Vec<String> {
         Effect::Storage(asked) => Some(request(&asked)),
         Effect::Halt(_) => Some("halt".to_owned()),
         Effect::Announce(_) => None,
-        other @ (Effect::Answer { .. } | Effect::Watch(_)) => panic!("unexpected {other:?}"),
+        other @ (Effect::Answer { .. } | Effect::Watch(_) | Effect::Retire(_)) => panic!("unexpected {other:?}"),
     };
     effects.into_iter().filter_map(line).collect()
 }

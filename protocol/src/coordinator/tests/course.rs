@@ -20,7 +20,7 @@ fn due() -> u64 {
 fn told(primary: &Primary) -> Option<Vec<Course>> {
     match &primary.machine.flight.as_ref()?.entry.batch {
         Batch::Courses(courses) => Some(courses.clone()),
-        Batch::Operations { .. } | Batch::Abort { .. } | Batch::View(_) => None,
+        Batch::Operations { .. } | Batch::Abort { .. } | Batch::View(_) | Batch::Remove(_) => None,
     }
 }
 

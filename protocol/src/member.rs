@@ -1,0 +1,67 @@
+//! Who was ever a voter of this cluster, and who was removed for good: replicated, like everything in the store.
+//!
+//! A voter becomes a member when a view that serves lists it. A removal is about a name and all disks that ever bore it; an
+//! empty disk under that name is a new member, once a view lists it.
+//!
+//! Not here: where they lie (`store/members.rs`), and what follows from a removal (`coordinator/leaving.rs`).
+
+use crate::ids::{Address, Peer, Voter};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One disk that voted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Whose disk it is, and where it was when a view last listed it.
+    pub peer: Peer,
+    /// It left for good: no view is to list it again.
+    pub removed: bool,
+}
+
+/// All of them, as the store holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members(Arc<Vec<Member>>);
+
+impl Members {
+    /// From the store.
+    #[must_use]
+    pub fn new(members: Vec<Member>) -> Self {
+        Self(Arc::new(members))
+    }
+
+    /// Whether no view has served yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// In the store's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.0.iter()
+    }
+
+    /// Whether this very disk was removed.
+    #[must_use]
+    pub fn is_removed(&self, peer: &Peer) -> bool {
+        let is_it = |known: &Peer| known.voter == peer.voter && known.incarnation == peer.incarnation;
+        self.iter().any(|member| member.removed && is_it(&member.peer))
+    }
+
+    /// Where data nodes were that may still be there.
+    pub fn data_addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        let data = self.iter().filter(|member| !member.removed && member.peer.voter.node().is_some());
+        data.map(|member| member.peer.address.clone())
+    }
+
+    /// Whether any disk bore this name.
+    #[must_use]
+    pub fn knows(&self, voter: &Voter) -> bool {
+        self.iter().any(|member| member.peer.voter == *voter)
+    }
+
+    /// Whether some disk bore this name, and all that did were removed.
+    #[must_use]
+    pub fn has_left(&self, voter: &Voter) -> bool {
+        self.knows(voter) && self.iter().all(|member| member.removed || member.peer.voter != *voter)
+    }
+}

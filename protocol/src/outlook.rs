@@ -1,0 +1,227 @@
+//! What would happen next: how many more nodes may fail, and whom a cluster that stands still waits for.
+//!
+//! Found by trying: every set of nodes that could fail is taken away, and what is left is asked for a quorum (section 3). One
+//! failure at a time is followed by a view change, as the survivors would decide it. For people only: nothing follows from it.
+//!
+//! Not here: who answers now (the gateway asks), and whether anybody leads.
+
+use crate::ids::{NodeId, Voter};
+use crate::view::View;
+use std::collections::BTreeSet;
+
+/// More failures than these are not tried: the sets are many, and the answer is good enough.
+pub const FAILURES_MAX: usize = 3;
+
+/// With more voters than these only single failures are tried.
+const VOTERS_MAX: usize = 16;
+
+/// The most ways out that are told of.
+const WAYS_MAX: usize = 3;
+
+/// What would happen next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// Whether those who answer can decide a next view, and hold enough copies for writes.
+    pub can_serve: bool,
+    /// So many data nodes may fail at one moment, whichever they are.
+    pub at_once: usize,
+    /// So many data nodes may fail one after the other, whichever they are, with a view change after each.
+    pub one_by_one: usize,
+    /// Voters each of whose failure alone would end service.
+    pub needed: BTreeSet<Voter>,
+    /// When it cannot serve: the smallest sets of those who do not answer that would be enough.
+    pub waits_for: Vec<BTreeSet<Voter>>,
+}
+
+impl Outlook {
+    /// By the last view, who of its voters answers, and `replication.min_replicas`.
+    #[must_use]
+    pub fn new(view: &View, answers: &BTreeSet<Voter>, copies_min: u32) -> Self {
+        let copies_min = usize::try_from(copies_min).unwrap_or(usize::MAX).max(1);
+        let all: BTreeSet<Voter> = view.voters().map(|peer| peer.voter).collect();
+        let alive: BTreeSet<Voter> = answers.intersection(&all).cloned().collect();
+        let can_serve = serves(view, &alive, copies_min);
+        if !can_serve {
+            let dead: Vec<Voter> = all.difference(&alive).cloned().collect();
+            let waits_for = ways_out(view, &alive, &dead, copies_min);
+            return Self { can_serve, at_once: 0, one_by_one: 0, needed: BTreeSet::new(), waits_for };
+        }
+        let without = |gone: &[Voter]| alive.iter().filter(|voter| !gone.contains(voter)).cloned().collect();
+        let fails = |gone: &[Voter]| !serves(view, &without(gone), copies_min);
+        let tries_max = if all.len() > VOTERS_MAX { 1 } else { FAILURES_MAX };
+        let data: Vec<Voter> = alive.iter().filter(|voter| voter.node().is_some()).cloned().collect();
+        let holds = |count: &usize| subsets(&data, *count).iter().all(|gone| !fails(gone));
+        let at_once = (1..=tries_max.min(data.len())).take_while(holds).last().unwrap_or(0);
+        let one_by_one = one_by_one(view, &alive, copies_min, tries_max);
+        let needed = alive.iter().filter(|voter| fails(std::slice::from_ref(voter))).cloned().collect();
+        Self { can_serve, at_once, one_by_one, needed, waits_for: Vec::new() }
+    }
+
+    /// In a sentence or two.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if !self.can_serve {
+            let ways: Vec<String> = self.waits_for.iter().map(|way| join(way.iter().map(called), " and ")).collect();
+            return match ways.is_empty() {
+                true => "cannot form a quorum, whoever comes back".to_owned(),
+                false => format!("cannot form a quorum: waiting for {}", join(ways.into_iter(), ", or for ")),
+            };
+        }
+        let data = self.needed.iter().filter(|voter| voter.node().is_some());
+        let may_fail = match (self.at_once, self.one_by_one) {
+            (0, _) => format!("no more data node may fail: {} is needed", join(data.map(called), " or ")),
+            (1, 1) => "any one data node may fail".to_owned(),
+            (1, more) => format!("any one data node may fail; {}, one after the other", number(more)),
+            (count, _) if count >= FAILURES_MAX => {
+                format!("any {} data nodes may fail at once, or more", number(count))
+            }
+            (count, _) => format!("any {} data nodes may fail at once", number(count)),
+        };
+        let gateways: Vec<_> = self.needed.iter().filter(|voter| voter.node().is_none()).map(called).collect();
+        match gateways.is_empty() {
+            true => may_fail,
+            false => format!("{may_fail}; without {} there is no quorum", join(gateways.into_iter(), " or ")),
+        }
+    }
+}
+
+/// Whether these could decide the next view, and hold enough copies in it.
+fn serves(view: &View, alive: &BTreeSet<Voter>, copies_min: usize) -> bool {
+    view.is_quorum(alive) && alive.iter().filter(|voter| voter.node().is_some()).count() >= copies_min
+}
+
+/// The smallest sets of the dead with which the living could serve.
+fn ways_out(view: &View, alive: &BTreeSet<Voter>, dead: &[Voter], copies_min: usize) -> Vec<BTreeSet<Voter>> {
+    let tries_max = if dead.len() > VOTERS_MAX { 1 } else { dead.len() };
+    for count in 1..=tries_max {
+        let enough = |back: &Vec<Voter>| serves(view, &alive.iter().chain(back).cloned().collect(), copies_min);
+        let ways: Vec<_> = subsets(dead, count).into_iter().filter(enough).take(WAYS_MAX).collect();
+        if !ways.is_empty() {
+            return ways.into_iter().map(|way| way.into_iter().collect()).collect();
+        }
+    }
+    Vec::new()
+}
+
+/// The worst order counts: after each failure the survivors change the view.
+fn one_by_one(view: &View, alive: &BTreeSet<Voter>, copies_min: usize, depth: usize) -> usize {
+    if depth == 0 {
+        return 0;
+    }
+    let Some(view) = next_view(view, alive) else { return 0 };
+    let alive: BTreeSet<Voter> = view.voters().map(|peer| peer.voter).collect();
+    let after = |gone: &Voter| {
+        let rest: BTreeSet<Voter> = alive.iter().filter(|voter| *voter != gone).cloned().collect();
+        serves(&view, &rest, copies_min).then(|| 1 + one_by_one(&view, &rest, copies_min, depth - 1))
+    };
+    alive.iter().filter(|voter| voter.node().is_some()).map(|gone| after(gone).unwrap_or(0)).min().unwrap_or(0)
+}
+
+/// As the survivors would decide it: the primary stays, or the highest id leads; section 3 says how many witnesses there are.
+fn next_view(view: &View, alive: &BTreeSet<Voter>) -> Option<View> {
+    let mut next = view.clone();
+    next.replicas.retain(|id, _| alive.contains(&Voter::Replica(*id)));
+    next.witnesses.retain(|name, _| alive.contains(&Voter::Witness(name.clone())));
+    let highest: NodeId = next.replicas.keys().next_back().copied()?;
+    if !next.replicas.contains_key(&next.primary) {
+        next.primary = highest;
+    }
+    while next.witnesses.len() >= next.replicas.len() {
+        next.witnesses.pop_last();
+    }
+    Some(next)
+}
+
+/// All sets of so many of them.
+fn subsets(of: &[Voter], count: usize) -> Vec<Vec<Voter>> {
+    match (count, of) {
+        (0, _) => vec![Vec::new()],
+        (_, []) => Vec::new(),
+        (_, [first, rest @ ..]) => {
+            let with = subsets(rest, count - 1).into_iter().map(|mut set| {
+                set.insert(0, first.clone());
+                set
+            });
+            with.chain(subsets(rest, count)).collect()
+        }
+    }
+}
+
+fn called(voter: &Voter) -> String {
+    match voter {
+        Voter::Replica(id) => format!("node {id}"),
+        Voter::Witness(name) => name.to_string(),
+    }
+}
+
+fn join(parts: impl Iterator<Item = String>, between: &str) -> String {
+    parts.collect::<Vec<_>>().join(between)
+}
+
+fn number(count: usize) -> String {
+    match count {
+        2 => "two".to_owned(),
+        3 => "three".to_owned(),
+        more => more.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, view, witness};
+
+    /// Of view 1 with primary 3: replicas, witnesses, `min_replicas`, who answers, and what is told.
+    type Row = (&'static [u32], u32, u32, &'static [u32], &'static [u32], &'static str);
+
+    #[test]
+    fn section_3_the_outlook_is_what_the_quorum_rule_says() {
+        let table: &[Row] = &[
+            (&[1, 2, 3], 2, 1, &[1, 2, 3], &[1, 2], "any two data nodes may fail at once"),
+            (&[1, 2, 3], 1, 1, &[1, 2, 3], &[1], "any one data node may fail; two, one after the other"),
+            (&[1, 2, 3], 0, 1, &[1, 2, 3], &[], "any one data node may fail"),
+            (&[1, 3], 1, 1, &[1, 3], &[1], "any one data node may fail"),
+            (&[1, 3], 0, 1, &[1, 3], &[], "no more data node may fail: node 3 is needed"),
+            (&[1, 3], 1, 1, &[1, 3], &[], "no more data node may fail: node 1 or node 3 is needed"),
+            (&[3], 0, 1, &[3], &[], "no more data node may fail: node 3 is needed"),
+            (&[1, 2, 3], 2, 2, &[1, 2, 3], &[1, 2], "any one data node may fail"),
+            (&[1, 2, 3], 0, 1, &[1], &[], "cannot form a quorum: waiting for node 2, or for node 3"),
+            (
+                &[1, 2, 3],
+                2,
+                1,
+                &[1],
+                &[],
+                "cannot form a quorum: waiting for node 2 and node 3, or for node 2 and w1, or for node 2 and w2",
+            ),
+            (&[1, 3], 0, 1, &[1], &[], "cannot form a quorum: waiting for node 3"),
+            (&[1, 3], 1, 1, &[], &[1], "cannot form a quorum: waiting for node 1, or for node 3"),
+            (&[1, 2, 3, 4, 5], 4, 1, &[1, 2, 3, 4, 5], &[1, 2, 3, 4], "any three data nodes may fail at once, or more"),
+            (&[1, 2, 3, 4, 5], 0, 1, &[1, 2, 3, 4, 5], &[], "any two data nodes may fail at once"),
+            (
+                &[1, 2, 3],
+                2,
+                1,
+                &[3],
+                &[1, 2],
+                "no more data node may fail: node 3 is needed; without w1 or w2 there is no quorum",
+            ),
+        ];
+        for (replicas, witnesses, copies_min, nodes, gateways, told) in table {
+            let view = view(1, 3, replicas, *witnesses);
+            let answers = nodes.iter().map(|n| node(*n).voter).chain(gateways.iter().map(|n| witness(*n).voter));
+            let outlook = Outlook::new(&view, &answers.collect(), *copies_min);
+            assert_eq!(outlook.text(), *told, "{replicas:?} and {witnesses}, {nodes:?} and {gateways:?} answer");
+        }
+    }
+
+    #[test]
+    fn section_3_a_gateway_that_is_needed_is_named() {
+        let view = view(1, 3, &[1, 2, 3], 2);
+        let outlook = |answers: &[Voter]| Outlook::new(&view, &answers.iter().cloned().collect(), 1);
+        let few = outlook(&[node(1).voter, node(2).voter, witness(1).voter]);
+        assert!(few.can_serve && few.needed.len() == 3, "three of five, without the primary: {few:?}");
+        assert!(few.text().ends_with("without w1 there is no quorum"), "{}", few.text());
+        assert!(!outlook(&[witness(1).voter, witness(2).voter, node(9).voter]).can_serve, "no copy, and a stranger");
+    }
+}
