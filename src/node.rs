@@ -147,7 +147,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let node: Arc<OnceLock<Node>> = Arc::default();
     let (stop, stopping) = watch::channel(false);
     let (on_thread, mut threads) = mpsc::unbounded_channel();
-    let api = PeerApi::new(&secret, node.clone(), stopping);
+    let api = PeerApi::new(&secret, node.clone(), stopping, &data_dir);
     let peers = api.connections.clone();
     let server = peer::serve(listener, api, move || {
         let _ = on_thread.send(Arbiter::current()); // Nobody listens any more once the first is known.

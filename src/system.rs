@@ -6,6 +6,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::statvfs::statvfs;
 use nix::sys::time::TimeValLike;
 use nix::unistd::{SysconfVar, sysconf};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -62,6 +63,18 @@ pub fn disk_figures(directory: &Path) -> Option<DiskFigures> {
     Some(DiskFigures { size_bytes: bytes(room.blocks()), free_bytes: bytes(room.blocks_available()) })
 }
 
+/// What the files of a directory take on its disk, those in folders below it too. Bytes; what vanishes meanwhile is not counted.
+/// Blocks as long as the disk does.
+#[must_use]
+pub fn used_bytes(directory: &Path) -> u64 {
+    let Ok(found) = std::fs::read_dir(directory) else { return 0 };
+    let sizes = found.flatten().filter_map(|entry| {
+        let metadata = entry.metadata().ok()?; // Of a link itself, not of what it leads to.
+        Some(if metadata.is_dir() { used_bytes(&entry.path()) } else { metadata.blocks().saturating_mul(512) })
+    });
+    sizes.sum()
+}
+
 /// Seconds since 1970, by this machine's clock.
 #[must_use]
 pub fn unix_seconds() -> f64 {
@@ -71,6 +84,20 @@ pub fn unix_seconds() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_directory_takes_is_what_its_files_take() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(used_bytes(dir.path()), 0);
+        std::fs::create_dir(dir.path().join("below")).expect("a folder");
+        std::fs::write(dir.path().join("below/file"), vec![7; 100_000]).expect("a file");
+        std::fs::File::create(dir.path().join("hole"))
+            .and_then(|file| file.set_len(1 << 30))
+            .expect("a file with a hole");
+        let used = used_bytes(dir.path());
+        assert!((100_000..1 << 20).contains(&used), "{used}");
+        assert_eq!(used_bytes(Path::new("/nowhere")), 0);
+    }
 
     #[test]
     fn the_system_tells_of_this_process_and_its_disk() {

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use lockstep::http::client::ClientApi;
 use lockstep::http::client_server::serve;
 use lockstep::settings::{Role, Settings};
-use lockstep_actors::gateway::{ClientCall, ClusterReport, GatewayHandle, NodeAnswer, NodeReport};
+use lockstep_actors::gateway::{ClientCall, ClusterReport, DiskReport, GatewayHandle, NodeAnswer, NodeReport};
 use lockstep_protocol::change::{Cause, Change, Course, Decision, Fault, Reason, Sign};
 use lockstep_protocol::ids::{
     Address, Ballot, ClusterId, Incarnation, Index, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName,
@@ -641,7 +641,13 @@ fn report(me: Peer, role: NodeRole, view: &Arc<View>, applied: u64) -> NodeAnswe
     let (decision, view_number) = (None, view.number);
     let course = Course { view: view_number, decision, finish_ms: 1, serve_ms: 2, stall_ms: Some(140) };
     let change = Change { course: Some(course), ..Change::new(view) };
-    let answer = NodeReport { me: me.clone(), cluster: Some(view.cluster), status, changes: vec![change] };
+    let answer = NodeReport {
+        me: me.clone(),
+        cluster: Some(view.cluster),
+        status,
+        changes: vec![change],
+        disk: Some(DiskReport { used_bytes: 3, free_bytes: 5 }),
+    };
     NodeAnswer { address: me.address, voter: Some(me.voter), report: Ok(answer) }
 }
 
@@ -674,8 +680,9 @@ async fn the_cluster_as_people_see_it() {
     assert_eq!(body["cluster_id"], "00000000000000000000000000000abc");
     assert_eq!(body["view"], json!({"number": 7, "primary": 3, "replicas": [1, 3], "witnesses": ["gateway-1"]}));
     let node = |id, state, index: Value, lag: Value, detail: Value| {
+        let disk = if index.is_null() { Value::Null } else { json!({"used_bytes": 3, "free_bytes": 5}) };
         json!({"id": id, "address": format!("127.0.0.1:{id}"), "state": state, "log_end": index, "applied": index,
-            "lag": lag, "detail": detail})
+            "lag": lag, "disk": disk, "detail": detail})
     };
     let expected = json!([
         node(1, "replica", json!(40), json!(2), Value::Null),

@@ -353,12 +353,13 @@ impl Node {
         self.hands.now().elapsed
     }
 
-    /// How it is. Empty machines' state when they do not answer in time.
+    /// How it is; of its disk, who knows the system tells. Empty machines' state when they do not answer in time.
     pub async fn report(&self) -> NodeReport {
         let silent = || NodeStatus { waiting_for: "its own actors".to_owned(), ..NodeStatus::default() };
         let status = self.status().await.unwrap_or_else(silent);
         let cluster = self.hands.known().cluster;
-        NodeReport { me: self.me().clone(), cluster, status, changes: self.view_changes(REPORT_CHANGES).await }
+        let changes = self.view_changes(REPORT_CHANGES).await;
+        NodeReport { me: self.me().clone(), cluster, status, changes, disk: None }
     }
 
     /// The records of the last view changes that are applied here, oldest first; of a witness, none.

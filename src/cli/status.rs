@@ -116,15 +116,17 @@ fn screen(cluster: &Value, health: Health) -> Vec<String> {
     lines.extend(
         Some(field(&cluster["outlook"], "text")).filter(|text| !text.is_empty()).map(|text| format!("Next: {text}.")),
     );
-    lines.extend([String::new(), row(["NODE", "ADDRESS", "STATE", "LOG END", "APPLIED", "LAG"], "")]);
+    lines.extend([String::new(), row(["NODE", "ADDRESS", "STATE", "LOG END", "APPLIED", "LAG", "DISK"], "")]);
     let members = |name: &str| cluster[name].as_array().cloned().unwrap_or_default();
     for node in members("nodes") {
-        let cells = ["id", "address", "state", "log_end", "applied", "lag"].map(|name| or_none(&field(&node, name)));
-        lines.push(row(cells.each_ref().map(String::as_str), &field(&node, "detail")));
+        let [id, address, state, log_end, applied, lag] =
+            ["id", "address", "state", "log_end", "applied", "lag"].map(|name| or_none(&field(&node, name)));
+        let disk = disk(&node["disk"]);
+        lines.push(row([&id, &address, &state, &log_end, &applied, &lag, &disk], &field(&node, "detail")));
     }
     for witness in members("witnesses") {
         let cells = ["name", "address", "state"].map(|name| or_none(&field(&witness, name)));
-        lines.push(row([&cells[0], &cells[1], &cells[2], "", "", ""], &field(&witness, "detail")));
+        lines.push(row([&cells[0], &cells[1], &cells[2], "", "", "", ""], &field(&witness, "detail")));
     }
     lines.extend(sync(&cluster["sync"]));
     lines.extend(changes(&members("changes")));
@@ -135,9 +137,28 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-fn row(cells: [&str; 6], detail: &str) -> String {
-    let [who, address, state, log_end, applied, lag] = cells;
-    format!("{who:<12} {address:<22} {state:<9} {log_end:>9} {applied:>9} {lag:>6}  {detail}").trim_end().to_owned()
+/// What the data directory takes, and how much is left for it.
+fn disk(disk: &Value) -> String {
+    let part = |name: &str| disk[name].as_u64().map(bytes);
+    match (part("used_bytes"), part("free_bytes")) {
+        (Some(used), Some(free)) => format!("{used}, {free} free"),
+        (_, _) => "-".to_owned(),
+    }
+}
+
+/// As people read it: three digits or so.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = UNITS.len().min(1 + count.checked_ilog2().map_or(0, |power| power as usize / 10)) - 1;
+    let amount = count as f64 / 1_024_f64.powi(i32::try_from(unit).unwrap_or_default());
+    let digits = usize::from(unit > 0 && amount < 99.95);
+    format!("{amount:.digits$} {}", UNITS[unit])
+}
+
+fn row(cells: [&str; 7], detail: &str) -> String {
+    let [who, address, state, log_end, applied, lag, disk] = cells;
+    let line = format!("{who:<12} {address:<22} {state:<9} {log_end:>9} {applied:>9} {lag:>6}  {disk:<24} {detail}");
+    line.trim_end().to_owned()
 }
 
 fn sync(sync: &Value) -> Vec<String> {
@@ -196,6 +217,14 @@ mod tests {
         ] {
             assert_eq!(Health::of(&cluster(nodes, witnesses)).code(), code, "{nodes:?} {witnesses:?}");
         }
+    }
+
+    #[test]
+    fn bytes_are_short() {
+        let texts = [0, 1_023, 1_024, 5 << 20, (100 << 30) + 1, u64::MAX].map(bytes);
+        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "5.0 MiB", "100 GiB", "16777216 TiB"]);
+        assert_eq!(disk(&json!({"used_bytes": 3_000, "free_bytes": 1_u64 << 40})), "2.9 KiB, 1.0 TiB free");
+        assert_eq!(disk(&Value::Null), "-");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Fields stand in the order in which people look for them; programs need no order.
 
-use lockstep_actors::gateway::{ClusterReport, NodeAnswer, NodeReport};
+use lockstep_actors::gateway::{ClusterReport, DiskReport, NodeAnswer, NodeReport};
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Timestamp, Voter};
 use lockstep_protocol::member::{Member, Members};
@@ -247,13 +247,14 @@ struct NodeJson<'a> {
     log_end: Option<u64>,
     applied: Option<u64>,
     lag: Option<u64>,
+    disk: Option<DiskReport>,
     detail: Option<&'a str>,
 }
 
 impl<'a> NodeJson<'a> {
     fn missing(id: u32, address: &'a str) -> Self {
-        let (log_end, applied, lag) = (None, None, None);
-        Self { id: Some(id), address, state: "offline", log_end, applied, lag, detail: Some("no answer") }
+        let (log_end, applied, lag, disk) = (None, None, None, None);
+        Self { id: Some(id), address, state: "offline", log_end, applied, lag, disk, detail: Some("no answer") }
     }
 
     fn new(node: &'a NodeAnswer, view: Option<&View>, primary: Option<&NodeReport>) -> Self {
@@ -268,6 +269,7 @@ impl<'a> NodeJson<'a> {
             log_end: status.map(|status| status.log_end.0),
             applied: status.map(|status| status.applied.0),
             lag: primary.zip(status).map(behind),
+            disk: node.report.as_ref().ok().and_then(|report| report.disk),
             detail: detail(node),
         }
     }

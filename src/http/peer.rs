@@ -17,6 +17,7 @@
 //! Not here: what a letter means, and the other end (`peer_client.rs`, `call_client.rs`).
 
 use super::metrics::Connections;
+use crate::system::{disk_figures, used_bytes};
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -28,12 +29,13 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use futures_util::{Stream, StreamExt};
 use lockstep_actors::Node;
-use lockstep_actors::gateway::CallRequest;
+use lockstep_actors::gateway::{CallRequest, DiskReport};
 use lockstep_protocol::ids::ViewNumber;
 use lockstep_protocol::message::{Envelope, PROTOCOL_VERSION};
 use lockstep_protocol::route::LetterRefused;
 use serde::{Deserialize, Serialize};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -98,6 +100,7 @@ pub struct PeerApi {
     secret: Arc<str>,
     node: Arc<OnceLock<Node>>,
     stopping: watch::Receiver<bool>,
+    data_dir: Arc<Path>,
     /// How many are open at the port.
     pub connections: Connections,
 }
@@ -105,8 +108,9 @@ pub struct PeerApi {
 impl PeerApi {
     /// The node may be set later: letters that come before are told so. When `stopping` turns true, watches end.
     #[must_use]
-    pub fn new(secret: &str, node: Arc<OnceLock<Node>>, stopping: watch::Receiver<bool>) -> Self {
-        Self { secret: secret.into(), node, stopping, connections: Connections::default() }
+    pub fn new(secret: &str, node: Arc<OnceLock<Node>>, stopping: watch::Receiver<bool>, data_dir: &Path) -> Self {
+        let (secret, data_dir) = (secret.into(), data_dir.into());
+        Self { secret, node, stopping, data_dir, connections: Connections::default() }
     }
 
     fn node(&self) -> Result<&Node, PeerRefused> {
@@ -202,7 +206,15 @@ async fn leading(api: web::Data<PeerApi>, query: web::Query<Known>) -> Result<Ht
 }
 
 async fn status(api: web::Data<PeerApi>) -> Result<HttpResponse, PeerRefused> {
-    Ok(HttpResponse::Ok().json(api.node()?.report().await))
+    let mut report = api.node()?.report().await;
+    let directory = api.data_dir.clone();
+    report.disk = web::block(move || disk(&directory)).await.ok().flatten();
+    Ok(HttpResponse::Ok().json(report))
+}
+
+fn disk(directory: &Path) -> Option<DiskReport> {
+    let room = disk_figures(directory)?;
+    Some(DiskReport { used_bytes: used_bytes(directory), free_bytes: room.free_bytes })
 }
 
 #[derive(Deserialize)]
@@ -272,7 +284,7 @@ mod tests {
 
     fn api() -> (PeerApi, watch::Sender<bool>) {
         let (stop, stopping) = watch::channel(false);
-        (PeerApi::new(SECRET, Arc::default(), stopping), stop)
+        (PeerApi::new(SECRET, Arc::default(), stopping, Path::new(".")), stop)
     }
 
     async fn answer(request: test::TestRequest) -> (StatusCode, String) {

@@ -98,6 +98,18 @@ pub struct NodeReport {
     pub status: NodeStatus,
     /// The records of the last view changes that are applied there, oldest first.
     pub changes: Vec<Change>,
+    /// What its data directory takes, and what room there is; none when the system does not tell.
+    #[serde(default)]
+    pub disk: Option<DiskReport>,
+}
+
+/// A node's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskReport {
+    /// What the data directory takes. Bytes.
+    pub used_bytes: u64,
+    /// What may still be written to its disk. Bytes.
+    pub free_bytes: u64,
 }
 
 /// One node that was asked for its report.
