@@ -651,6 +651,19 @@ fn report(me: Peer, role: NodeRole, view: &Arc<View>, applied: u64) -> NodeAnswe
     NodeAnswer { address: me.address, voter: Some(me.voter), report: Ok(answer) }
 }
 
+/// View 7: data nodes 1 and 3, which leads, and perhaps a witness.
+fn view_7(one: &Peer, three: &Peer, witness: Option<&Peer>) -> Arc<View> {
+    let seat = |peer: &Peer| Seat { incarnation: peer.incarnation, address: peer.address.clone() };
+    Arc::new(View {
+        cluster: ClusterId(0xabc),
+        number: ViewNumber(7),
+        primary: NodeId(3),
+        replicas: [(NodeId(1), seat(one)), (NodeId(3), seat(three))].into(),
+        witnesses: witness.map(|witness| (WitnessName::new("gateway-1"), seat(witness))).into_iter().collect(),
+        cause: silent_2().into(),
+    })
+}
+
 #[actix_rt::test]
 async fn the_cluster_as_people_see_it() {
     let server = Server::start();
@@ -659,15 +672,7 @@ async fn the_cluster_as_people_see_it() {
 
     let [three, one, two] = [3, 1, 2].map(|n| peer(Voter::Replica(NodeId(n)), n.into()));
     let witness = peer(Voter::Witness(WitnessName::new("gateway-1")), 9);
-    let seat = |peer: &Peer| Seat { incarnation: peer.incarnation, address: peer.address.clone() };
-    let view = Arc::new(View {
-        cluster: ClusterId(0xabc),
-        number: ViewNumber(7),
-        primary: NodeId(3),
-        replicas: [(NodeId(1), seat(&one)), (NodeId(3), seat(&three))].into(),
-        witnesses: [(WitnessName::new("gateway-1"), seat(&witness))].into(),
-        cause: silent_2().into(),
-    });
+    let view = view_7(&one, &three, Some(&witness));
     let silent = NodeAnswer { address: two.address, voter: Some(two.voter), report: Err("connection refused".into()) };
     let nodes = vec![
         report(one, NodeRole::Replica, &view, 40),
@@ -700,15 +705,7 @@ async fn the_cluster_as_people_see_it() {
 async fn r25_who_was_removed_is_not_missed_and_a_member_that_nobody_knows_is() {
     let server = Server::start();
     let [one, two, three, four] = [1, 2, 3, 4].map(|n| peer(Voter::Replica(NodeId(n)), n.into()));
-    let seat = |peer: &Peer| Seat { incarnation: peer.incarnation, address: peer.address.clone() };
-    let view = Arc::new(View {
-        cluster: ClusterId(0xabc),
-        number: ViewNumber(7),
-        primary: NodeId(3),
-        replicas: [(NodeId(1), seat(&one)), (NodeId(3), seat(&three))].into(),
-        witnesses: Default::default(),
-        cause: silent_2().into(),
-    });
+    let view = view_7(&one, &three, None);
     let member = |peer: &Peer, removed| Member { peer: peer.clone(), removed };
     let members = [member(&one, false), member(&two, true), member(&three, false), member(&four, false)];
     let silent = NodeAnswer { address: two.address, voter: None, report: Err("connection refused".into()) };

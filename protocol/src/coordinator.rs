@@ -367,7 +367,8 @@ impl Coordinator {
         fail_or(requests, &answer)
     }
 
-    /// The batch is committed by all: every client hears, and the locks go (strict: not before).
+    /// The batch is committed by all: every client hears. Its locks went when the commit was ordered; those of one that a view change
+    /// settled go here.
     fn tell_all(&mut self, index: Index, own: Own) -> Effects {
         self.tally.finished(own.aborted, own.picked.operations.len(), own.picked.bytes());
         let mut effects = release(own.picked.tickets);

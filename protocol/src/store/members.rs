@@ -50,19 +50,11 @@ pub(super) fn all<K: Kv>(kv: &K) -> Result<Members, StorageError> {
 #[cfg(all(test, feature = "sim"))]
 mod tests {
     use super::*;
-    use crate::ids::{Hash, Incarnation, Index};
-    use crate::log::{Batch, Entry};
+    use crate::ids::Incarnation;
+    use crate::log::Batch;
     use crate::sim::disk::SimDisk;
-    use crate::store::{Hints, apply, state};
+    use crate::store::views::tests::enter;
     use crate::testing::{node, view, witness};
-
-    fn enter(disk: &mut SimDisk, batch: Batch) {
-        let before = state(disk).expect("reads");
-        let prev_hash = if before.index == Index(0) { Hash::default() } else { before.hash };
-        let entry = Entry::new(before.index.next(), prev_hash, batch);
-        let applied = apply(disk, &before, &entry, &mut Hints::default()).expect("applies");
-        disk.write(applied.changes).expect("writes");
-    }
 
     #[test]
     fn r25_a_removal_is_about_every_disk_of_the_name_and_no_later_one() {

@@ -61,7 +61,7 @@ pub(super) fn last<K: Kv>(kv: &K, limit: usize) -> Result<Vec<Change>, StorageEr
 }
 
 #[cfg(all(test, feature = "sim"))]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ids::{Hash, Index, ViewNumber};
     use crate::log::{Batch, Entry};
@@ -69,7 +69,8 @@ mod tests {
     use crate::store::{Hints, apply, state};
     use crate::testing::view;
 
-    fn enter(disk: &mut SimDisk, batch: Batch) {
+    /// Applies one more entry.
+    pub(in crate::store) fn enter(disk: &mut SimDisk, batch: Batch) {
         let before = state(disk).expect("reads");
         let prev_hash = if before.index == Index(0) { Hash::default() } else { before.hash };
         let entry = Entry::new(before.index.next(), prev_hash, batch);
