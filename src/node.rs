@@ -217,7 +217,7 @@ mod tests {
     use crate::http::call_client::CallClient;
     use crate::http::peer_http::{self, PostFailed};
     use bytes::Bytes;
-    use futures_util::StreamExt;
+    use futures_util::{SinkExt, StreamExt};
     use lockstep_actors::engine::FaultPlan;
     use lockstep_actors::gateway::{ClientCall, NodePort};
     use lockstep_protocol::ids::{Address, ClusterId, NodeId, ViewNumber};
@@ -319,6 +319,18 @@ mod tests {
         assert!(reason.starts_with("409") && reason.contains("this node belongs to"), "{reason}");
         let Err(PostFailed::Denied(reason)) = post("another").await else { unreachable!("it was taken") };
         assert!(reason.starts_with("401"), "{reason}");
+        running.stop().await;
+    }
+
+    #[actix_rt::test]
+    async fn a_stream_answers_whoever_asks_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (running, address) = alone(dir.path(), port()).await;
+        let client = peer_http::client(SECRET, "test", 1);
+        let (_, mut stream) = client.ws(peer_http::url(&address, "stream")).connect().await.expect("a stream");
+        stream.send(awc::ws::Message::Ping(Bytes::from_static(b"there?"))).await.expect("sent");
+        let answer = stream.next().await.expect("an answer").expect("a frame");
+        assert_eq!(answer, awc::ws::Frame::Pong(Bytes::from_static(b"there?")));
         running.stop().await;
     }
 

@@ -73,6 +73,12 @@ fn fresh_seeds_keep_every_promise() {
 }
 
 #[test]
+fn two_newcomers_that_lose_their_disks_cost_the_next_view_no_quorum() {
+    // View 3 was to take in a data node and a witness and to let a drained node go; both were wiped before it was learnt.
+    keeps_every_promise(&sim::run(62_811, Shape::default()));
+}
+
+#[test]
 fn one_seed_is_one_run() {
     for seed in [1, 2, 3, 5, 8, 13] {
         assert_eq!(sim::run(seed, Shape::default()), sim::run(seed, Shape::default()));

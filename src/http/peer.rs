@@ -18,6 +18,7 @@
 
 use super::metrics::Connections;
 use crate::system::{disk_figures, used_bytes};
+use actix_rt::time::timeout;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -55,6 +56,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
 /// How often a watch's body shows a byte, so that one whose reader is gone is noticed.
 const WATCH_BEAT: Duration = Duration::from_secs(5);
+
+/// How often whoever sends a stream of letters asks it whether it is still one.
+pub const STREAM_BEAT: Duration = Duration::from_secs(1);
+
+/// A stream that shows nothing for so long has lost its other end.
+const STREAM_QUIET: Duration = Duration::from_secs(60);
 
 /// How long connections may take to end when the server stops. Seconds.
 const SHUTDOWN_SECONDS: u64 = 1;
@@ -170,11 +177,15 @@ async fn stream(api: web::Data<PeerApi>, request: HttpRequest, body: web::Payloa
 }
 
 /// Until the other end closes it, or sends what is refused: it hears why when it asks with a request.
-async fn take_frames(api: web::Data<PeerApi>, session: Session, mut frames: MessageStream) {
-    while let Some(Ok(frame)) = frames.next().await {
+async fn take_frames(api: web::Data<PeerApi>, mut session: Session, mut frames: MessageStream) {
+    while let Ok(Some(Ok(frame))) = timeout(STREAM_QUIET, frames.next()).await {
         let taken = match frame {
             Frame::Binary(body) => take_letters(&api, &body),
-            Frame::Ping(_) | Frame::Pong(_) | Frame::Nop => Ok(()),
+            Frame::Ping(asked) => match session.pong(&asked).await {
+                Ok(()) => Ok(()),
+                Err(_) => break,
+            },
+            Frame::Pong(_) | Frame::Nop => Ok(()),
             Frame::Text(_) | Frame::Continuation(_) | Frame::Close(_) => break,
         };
         if let Err(refused) = taken {
@@ -235,7 +246,7 @@ async fn watch(api: web::Data<PeerApi>) -> Result<HttpResponse, PeerRefused> {
 fn watch_body(stopping: watch::Receiver<bool>) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
     unfold((stopping, Duration::ZERO), |(mut stopping, wait)| async move {
         let stopped = stopping.wait_for(|is_stopping| *is_stopping);
-        let lives = actix_rt::time::timeout(wait, stopped).await.is_err();
+        let lives = timeout(wait, stopped).await.is_err();
         lives.then(|| (Ok(Bytes::from_static(b".")), (stopping, WATCH_BEAT)))
     })
 }

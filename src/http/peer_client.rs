@@ -7,15 +7,17 @@
 //! - A refused or reset connection loses letters and is told to the node (`unreachable`). A connection that was idle may
 //!   have been closed by the other end's restart: the request is sent once more on a new one first. Letters may be repeated.
 //!   When a stream ends soon after something was sent, the peer is asked at once whether it is there.
-//! - A bundle that is not taken in time is lost, and nothing else.
+//! - A bundle that is not taken in time is lost, and nothing else. Nobody answers the frames of a stream, and a network that
+//!   loses them all says nothing for a quarter of an hour: so the stream is asked, too, and given up when it does not answer.
 //!
 //! Not here: what a loss means. The machines send again what matters.
 
 use super::metrics::LetterFigures;
+use super::peer::STREAM_BEAT;
 use super::peer_http::{self, PostFailed, Refusals};
 use actix_codec::Framed;
 use actix_rt::ArbiterHandle;
-use actix_rt::time::{sleep, timeout};
+use actix_rt::time::{interval, sleep, timeout};
 use awc::BoxedSocket;
 use awc::ws::{self, Codec};
 use bytes::Bytes;
@@ -29,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 /// How many letters may wait in one lane; more are lost.
 const LANE_LETTERS_MAX: usize = 4_096;
@@ -40,6 +43,10 @@ const REQUEST_BYTES: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long for snapshots.
 const BULK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a watch may show nothing before it is opened anew: two of its bytes were lost. That it shows nothing is no
+/// sign that the process ended.
+const WATCH_PATIENCE: Duration = Duration::from_secs(12);
 
 /// The wait before a peer that refuses connections is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(25);
@@ -266,15 +273,31 @@ impl LaneTask {
     /// Sends what comes until the stream ends. Whether letters may be lost with it whose answer somebody waits for.
     async fn stream(&mut self, mut stream: Stream) -> bool {
         let mut sent_at: Option<Instant> = None;
+        let (mut beat, mut asked_at) = (interval(STREAM_BEAT), None);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = tokio::select! {
                 biased;
-                next = self.letters.recv() => next,
                 said = stream.next() => match said {
-                    // What the other end says, it says by ending it.
-                    Some(Ok(ws::Frame::Ping(_) | ws::Frame::Pong(_))) => continue,
+                    Some(Ok(ws::Frame::Pong(_))) => {
+                        asked_at = None;
+                        continue;
+                    }
+                    Some(Ok(ws::Frame::Ping(_))) => continue,
+                    // What else the other end says, it says by ending it.
                     Some(_) | None => return sent_at.is_some_and(|at| at.elapsed() < PATIENCE),
                 },
+                _ = beat.tick() => {
+                    let asked: Instant = *asked_at.get_or_insert_with(Instant::now);
+                    let ask = stream.send(ws::Message::Ping(Bytes::new()));
+                    let is_asked = matches!(timeout(self.patience(), ask).await, Ok(Ok(())));
+                    if !is_asked || asked.elapsed() >= self.patience() {
+                        log::debug!("a stream to {} does not answer ({:?})", self.to, self.lane);
+                        return false;
+                    }
+                    continue;
+                }
+                next = self.letters.recv() => next,
             };
             let Some(first) = next else { return false };
             let bundle = self.bundle(&first);
@@ -334,15 +357,26 @@ async fn told_another(watched: &mut watch::Receiver<Option<Address>>, address: &
 
 /// Returns when the other process ended, or cannot be reached.
 async fn hold_open(context: &LaneContext, client: &awc::Client, address: &Address) {
-    match client.get(peer_http::url(address, "watch")).send().await {
-        Ok(mut response) if response.status().is_success() => while let Some(Ok(_)) = response.next().await {},
-        Ok(mut response) => {
-            let body = response.body().await.unwrap_or_default();
-            if let PostFailed::Denied(reason) = peer_http::denied(response.status(), &body) {
-                context.refusals.log(address, &reason);
+    loop {
+        match client.get(peer_http::url(address, "watch")).send().await {
+            Ok(mut beats) if beats.status().is_success() => {
+                while let Ok(beat) = timeout(WATCH_PATIENCE, beats.next()).await {
+                    let Some(Ok(_)) = beat else { return };
+                }
+                log::debug!("the watch at {address} shows nothing: it is opened anew");
+            }
+            Ok(mut response) => {
+                let body = response.body().await.unwrap_or_default();
+                if let PostFailed::Denied(reason) = peer_http::denied(response.status(), &body) {
+                    context.refusals.log(address, &reason);
+                }
+                return;
+            }
+            Err(error) => {
+                log::debug!("no watch at {address}: {error}");
+                return;
             }
         }
-        Err(error) => log::debug!("no watch at {address}: {error}"),
     }
 }
 
@@ -383,15 +417,21 @@ mod tests {
         PeerClient::new(SECRET, "test", heard.clone(), arbiters)
     }
 
-    /// A peer that keeps each request's letters, and takes its time for the first.
-    type Got = Arc<Mutex<Vec<Vec<Envelope>>>>;
+    /// A peer that keeps each bundle's letters, and takes its time for the first.
+    #[derive(Default)]
+    struct Bundles {
+        letters: Vec<Vec<Envelope>>,
+        requests: usize,
+    }
+    type Got = Arc<Mutex<Bundles>>;
 
     async fn take(got: web::Data<Got>, body: Bytes) -> HttpResponse {
         let letters = postcard::from_bytes(&body).expect("letters");
         let is_first = {
             let mut got = got.lock().expect("no panic");
-            got.push(letters);
-            got.len() == 1
+            got.letters.push(letters);
+            got.requests += 1;
+            got.letters.len() == 1
         };
         if is_first {
             sleep(Duration::from_millis(30)).await;
@@ -403,8 +443,10 @@ mod tests {
         let (response, session, mut frames) = actix_ws::handle(&request, body).expect("a web socket");
         actix_rt::spawn(async move {
             let _open = session;
-            while let Some(Ok(actix_ws::Message::Binary(body))) = frames.next().await {
-                got.lock().expect("no panic").push(postcard::from_bytes(&body).expect("letters"));
+            while let Some(Ok(frame)) = frames.next().await {
+                if let actix_ws::Message::Binary(body) = frame {
+                    got.lock().expect("no panic").letters.push(postcard::from_bytes(&body).expect("letters"));
+                }
             }
         });
         response
@@ -448,10 +490,10 @@ mod tests {
         let outbox = outbox(&heard);
         let letters: Vec<Envelope> = (0..500).map(letter).collect();
         outbox.send(&to, letters[0].clone());
-        until(|| !got.lock().expect("no panic").is_empty()).await;
+        until(|| !got.lock().expect("no panic").letters.is_empty()).await;
         letters[1..].iter().for_each(|letter| outbox.send(&to, letter.clone()));
-        until(|| got.lock().expect("no panic").concat().len() == letters.len()).await;
-        let got = got.lock().expect("no panic").clone();
+        until(|| got.lock().expect("no panic").letters.concat().len() == letters.len()).await;
+        let got = got.lock().expect("no panic").letters.clone();
         assert_eq!(got.concat(), letters);
         assert_eq!(got.len(), 2, "what waited went with one request");
         assert_eq!(heard.all(), Vec::<String>::new());
@@ -475,7 +517,7 @@ mod tests {
         let outbox = outbox(&heard);
         for count in 1..=2 {
             outbox.send(&to, letter(count as u64));
-            until(|| got.lock().expect("no panic").concat().len() == count).await;
+            until(|| got.lock().expect("no panic").letters.concat().len() == count).await;
         }
         assert_eq!(heard.all(), Vec::<String>::new());
         // The second was a frame of the stream, which nobody answered: it may have been lost.
@@ -485,12 +527,31 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn a_stream_that_leads_nowhere_is_given_up() {
+        // The test's peer takes frames and answers no question: a network that loses all looks the same from here.
+        let (to, got, server) = peer();
+        let heard = Arc::<Heard>::default();
+        let outbox = outbox(&heard);
+        let requests = || got.lock().expect("no panic").requests;
+        for count in 1..=500 {
+            outbox.send(&to, letter(count));
+            sleep(Duration::from_millis(20)).await;
+            if requests() > 1 {
+                break;
+            }
+        }
+        assert_eq!(requests(), 2, "the peer is asked anew");
+        assert_eq!(heard.all(), Vec::<String>::new(), "silence is no sign of a death");
+        server.stop(false).await;
+    }
+
+    #[actix_rt::test]
     async fn a_restarted_peer_is_not_told_as_unreachable() {
         let (to, got, server) = peer();
         let heard = Arc::<Heard>::default();
         let outbox = outbox(&heard);
         outbox.send(&to, letter(1));
-        until(|| got.lock().expect("no panic").len() == 1).await;
+        until(|| got.lock().expect("no panic").letters.len() == 1).await;
         sleep(Duration::from_millis(50)).await; // Until its answer is there, and the connection idle.
         server.stop(false).await;
         let listener = TcpListener::bind(to.as_str()).expect("the port again");
@@ -502,8 +563,8 @@ mod tests {
         let handle = server.handle();
         actix_rt::spawn(server);
         outbox.send(&to, letter(2));
-        until(|| got.lock().expect("no panic").len() == 2).await;
-        assert_eq!((got.lock().expect("no panic").len(), heard.all()), (2, vec![]));
+        until(|| got.lock().expect("no panic").letters.len() == 2).await;
+        assert_eq!((got.lock().expect("no panic").letters.len(), heard.all()), (2, vec![]));
         handle.stop(false).await;
     }
 

@@ -286,7 +286,7 @@ impl Cluster {
     fn tell_last_lines(&self) {
         let containers = engine::names(&["ps", "--all", "--format", "{{.Names}}"], &self.project);
         for container in containers {
-            let said = try_docker(&["logs", "--tail", "40", &container]);
+            let said = try_docker(&["logs", "--tail", "15", &container]);
             eprintln!("--- {container} said last:\n{}", String::from_utf8_lossy(&said.stderr));
         }
     }

@@ -3,8 +3,9 @@
 //! A disk is lost (`wipe`) only where the promises allow it. S1 holds while one replica of the last view keeps its disk,
 //! and a lost disk is a vote lost for ever, so a node is wiped when
 //!
-//! - the last view that anybody acts on does not list it. A view after that one, not learnt yet, may list it only as one
-//!   more replica, beside those of this view, whose primary proposed it, and one vote more never costs them the quorum; or
+//! - the last view that anybody acts on does not list it, and in that view no other such node was wiped. A view after that
+//!   one, not learnt yet, may list it only beside voters of this view, whose primary proposed it, and one vote more never
+//!   costs them the quorum. Two would: one step may take in several voters, and let one go; or
 //! - that view lists it, not as primary, and is at rest: every voter lives and acts in it, none has asked for promises in
 //!   it, and those who stay are a quorum with the primary among them.
 //!
@@ -247,6 +248,10 @@ impl World {
             self.trace.say(self.now, Weight::Story, || "the disk stays: too much rests on it".to_owned());
             return;
         }
+        let view = self.checker.views().last().filter(|view| !view.lists(&self.nodes[node].me));
+        if let Some(view) = view {
+            self.newcomer_lost = Some(view.number);
+        }
         self.kill(node, false, away_us);
         self.wipe(node);
     }
@@ -266,8 +271,11 @@ impl World {
 
     fn may_lose_disk(&self, node: usize) -> bool {
         let Some(view) = self.checker.views().last() else { return false };
-        self.is_known_to_another(node, view.number)
-            && (!view.lists(&self.nodes[node].me) || self.may_lose_listed(node, view))
+        let may_be_lost = match view.lists(&self.nodes[node].me) {
+            true => self.may_lose_listed(node, view),
+            false => self.newcomer_lost != Some(view.number),
+        };
+        self.is_known_to_another(node, view.number) && may_be_lost
     }
 
     fn may_lose_listed(&self, node: usize, view: &View) -> bool {

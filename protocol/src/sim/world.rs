@@ -128,6 +128,8 @@ pub(super) struct World {
     pub(super) counts: Counts,
     /// Locks that a fault holds.
     pub(super) held: Vec<(usize, u32, LockOwner)>,
+    /// The view in which a node lost its disk that this view does not list.
+    pub(super) newcomer_lost: Option<ViewNumber>,
     pub(super) finished: bool,
     watches: u32,
     /// Whose turn it is.
@@ -158,6 +160,7 @@ impl World {
             trace,
             counts: Counts::default(),
             held: Vec::new(),
+            newcomer_lost: None,
             finished: false,
             watches: 0,
             has_turn: None,
