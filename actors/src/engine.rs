@@ -13,6 +13,7 @@
 //!
 //! Source: Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 
+use fjall::compaction::Leveled;
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use lockstep_protocol::storage::StorageError;
 use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, Table, Visit, WriteBatch};
@@ -20,6 +21,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Blocks of the tables that are kept in memory. Bytes.
@@ -32,8 +34,11 @@ const LOG_BUFFER_BYTES: u64 = 8 << 20;
 const META_BUFFER_BYTES: u64 = 1 << 20;
 /// The largest journal before keyspaces that lag behind are written out: bounds what a start replays. Bytes.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
-/// One writes buffers out while another compacts.
-const WORKERS: usize = 2;
+/// The size of a table. A merge takes some ten of them at a time, and no buffer is written out meanwhile. Bytes.
+const TABLE_BYTES: u64 = 16 << 20;
+/// Threads that write buffers out and merge tables. With two, the first asks itself again and again to leave a merge to the
+/// second, for as long as that one is at work: a quarter of all that the cluster computes.
+const WORKERS: usize = 1;
 /// Files of tables that are held open.
 const OPEN_FILES_MAX: usize = 200;
 /// Bytes that are copied at once.
@@ -153,7 +158,8 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
 
 fn open_keyspaces(database: &Database) -> Result<[Keyspace; 3], StorageError> {
     let open = |name, buffer_bytes| {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer_bytes);
+        let merging = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer_bytes).compaction_strategy(merging);
         database.keyspace(name, options).map_err(engine_error)
     };
     Ok([open("meta", META_BUFFER_BYTES)?, open("log", LOG_BUFFER_BYTES)?, open("store", STORE_BUFFER_BYTES)?])

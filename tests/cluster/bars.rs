@@ -7,9 +7,13 @@ use super::gate::WIDE;
 use super::harness::{Cluster, DEMO, Plan, node_name};
 use super::http::{Client, Request};
 use super::load::Load;
+use lockstep::system::used_bytes;
+use lockstep_actors::engine::{Engine, FaultPlan};
+use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, TABLES};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -180,24 +184,68 @@ fn bar_one_million_messages_in_a_channel() {
     let begin = Instant::now();
     fill(&cluster.client_ports, "million", 1_000_000, 280);
     println!("1,000,000 posts of 280 bytes, one node, 64 writers: {:.2?}", begin.elapsed());
-    show("newest 100 of them", newest(&cluster));
+    show("newest 100 of them", newest(&cluster, "million"));
     println!("memory of the node: {} MiB", cluster.node(1).memory_bytes() >> 20);
     cluster.node(1).kill();
     let begin = Instant::now();
     cluster.node(1).start();
     cluster.primary();
     println!("from a start after kill -9 until it serves: {:.2?}", begin.elapsed());
-    show("newest 100 of them after the restart", newest(&cluster));
+    show("newest 100 of them after the restart", newest(&cluster, "million"));
     println!("memory of the node: {} MiB", cluster.node(1).memory_bytes() >> 20);
 }
 
-fn newest(cluster: &Cluster) -> Vec<Duration> {
-    let mut client = cluster.client(0);
+fn newest(cluster: &Cluster, channel: &str) -> Vec<Duration> {
+    let (mut client, path) = (cluster.client(0), format!("/v1/channels/{channel}/messages?limit=100"));
     let ask = |_| {
         let begin = Instant::now();
-        let reply = client.get("/v1/channels/million/messages?limit=100").expect("an answer");
+        let reply = client.get(&path).expect("an answer");
         assert_eq!(reply.json["messages"].as_array().map(Vec::len), Some(100));
         begin.elapsed()
     };
     (0..1_000).map(ask).collect()
+}
+
+/// Small posts, a million at a time: how fast they are, what a node takes.
+#[test]
+#[ignore = "measures; run by name"]
+fn bar_ten_million_small_posts() {
+    const MILLION: usize = 1_000_000;
+    // Less than a tenth of what ten million posts put into the log: ten times, all of it is let go.
+    let mut cluster = Cluster::ready(Plan { settings: "[log]\nretain_bytes = 67108864\n", ..DEMO });
+    fill(&cluster.client_ports, "many", 100_000, 16);
+    show("newest 100 of 100,000", newest(&cluster, "many"));
+    for round in 1..=10 {
+        let begin = Instant::now();
+        fill(&cluster.client_ports, "many", MILLION, 16);
+        let rate = MILLION as f64 / begin.elapsed().as_secs_f64();
+        let memory = (1..=3).map(|id| cluster.node(id).memory_bytes() >> 20).max().expect("three");
+        let disk = (1..=3).map(|id| used_bytes(&cluster.data_dir(id)) >> 20).max().expect("three");
+        println!(
+            "million {round}: {rate:.0} posts a second; a node has up to {memory} MiB of memory and {disk} MiB of disk"
+        );
+    }
+    show("newest 100 of 10,100,000", newest(&cluster, "many"));
+    (1..=3).for_each(|id| cluster.node(id).kill());
+    let (begin, used) = (Instant::now(), used_bytes(&cluster.data_dir(1)));
+    (1..=3).for_each(|id| cluster.node(id).start());
+    cluster.primary();
+    println!("from a start of all after kill -9 until one serves: {:.2?}", begin.elapsed());
+    (1..=3).for_each(|id| cluster.node(id).kill());
+    let live = live_bytes(&cluster.data_dir(1));
+    println!("on disk: {} MiB, {:.2} times the {} MiB of live data", used >> 20, used as f64 / live as f64, live >> 20);
+}
+
+/// Every key and value that a read of this directory finds.
+fn live_bytes(directory: &Path) -> u64 {
+    let engine = Engine::open(directory, FaultPlan::default()).expect("it is whole");
+    let mut bytes = 0;
+    for table in TABLES {
+        let mut add = |key: &[u8], value: &[u8]| {
+            bytes += (key.len() + value.len()) as u64;
+            Ok(ControlFlow::Continue(()))
+        };
+        engine.scan(table, &KeyRange::all(), Direction::Forward, &mut add).expect("it can be read");
+    }
+    bytes
 }
