@@ -6,6 +6,7 @@ mod api;
 mod bench;
 mod channels;
 mod demo;
+mod drill;
 mod health;
 mod history;
 mod operator;

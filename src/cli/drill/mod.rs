@@ -1,0 +1,3 @@
+//! `lockstep drill`
+mod checker;
+mod history;
