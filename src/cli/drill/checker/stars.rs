@@ -4,7 +4,7 @@
 //!
 //! Not here: which version a read saw (`order.rs`).
 
-use super::super::history::{Call, Client, End, Id, Moment, NEVER, Wish};
+use super::super::history::{Call, Client, End, Id, Moment, Wish};
 use super::{Malformed, describe};
 use std::collections::BTreeMap;
 
@@ -20,16 +20,11 @@ impl Register {
     /// and not written after.
     pub fn candidates(&self, calls: &[Call], on: bool, called: Moment, returned: Moment) -> Vec<usize> {
         let written = |version: usize| version.checked_sub(1).map(|place| &calls[self.writes[place].0]);
-        let overwritten = |version: usize| self.writes.get(version).map_or(NEVER, |(call, _)| calls[*call].returned());
+        // Those before it were overwritten by a call that had returned.
         let first = self.writes.partition_point(|(call, _)| calls[*call].returned() < called);
-        let fits = |version: &usize| {
-            self.value(*version) == on
-                && written(*version).is_none_or(|call| call.called < returned)
-                && overwritten(*version) > called
-        };
         (first..=self.writes.len())
             .take_while(|version| written(*version).is_none_or(|call| call.called < returned))
-            .filter(fits)
+            .filter(|version| self.value(*version) == on)
             .collect()
     }
 

@@ -154,13 +154,22 @@ struct Maker {
     calls: Vec<Call>,
     /// Stars of which their clients know no outcome.
     given_up: BTreeSet<(Client, Id)>,
+    /// Whether half of the clients write stars, quickly, and half read them, slowly: that leaves much to choose.
+    is_starry: bool,
 }
 
 impl Maker {
     fn make(seed: u64) -> Vec<Call> {
         let random = Rng::with_seed(seed);
-        let mut maker =
-            Self { random, store: Store::default(), now: 0, posts: 0, calls: Vec::new(), given_up: BTreeSet::new() };
+        let mut maker = Self {
+            random,
+            store: Store::default(),
+            now: 0,
+            posts: 0,
+            calls: Vec::new(),
+            given_up: BTreeSet::new(),
+            is_starry: seed.is_multiple_of(2),
+        };
         let wanted = maker.random.usize(6..16);
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| Doing::Nothing).collect();
         while maker.calls.len() < wanted {
@@ -174,6 +183,9 @@ impl Maker {
     fn step(&mut self, client: Client, doing: Doing) -> Doing {
         self.now += 1;
         let now = Moment(self.now);
+        if self.is_starry && client >= CLIENTS / 2 && self.random.u8(..4) > 0 {
+            return doing;
+        }
         match doing {
             Doing::Nothing => self.wish(client).map_or(Doing::Nothing, |wish| Doing::Asked(wish, now)),
             Doing::Asked(wish, called) if self.random.u8(..12) == 0 => {
@@ -206,7 +218,14 @@ impl Maker {
         let channel = self.random.u32(..CHANNELS);
         let known: Vec<_> = self.store.messages.iter().map(|message| message.0).collect();
         let message = self.random.choice(known).unwrap_or(Id(1));
-        Some(match self.random.u8(..8) {
+        let any = if !self.is_starry || self.posts == 0 {
+            0..8
+        } else if client < CLIENTS / 2 {
+            3..5
+        } else {
+            6..7
+        };
+        Some(match self.random.u8(any) {
             0..3 => {
                 self.posts += 1;
                 Wish::Post { channel, post: self.posts }
