@@ -13,7 +13,6 @@ mod cluster {
     pub mod gate;
     pub mod harness;
     pub mod http;
-    pub mod links;
     pub mod load;
     pub mod process;
     pub mod view;

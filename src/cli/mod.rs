@@ -6,7 +6,7 @@ mod api;
 mod bench;
 mod channels;
 mod demo;
-mod drill;
+pub mod drill;
 mod health;
 mod history;
 mod operator;

@@ -1,3 +1,5 @@
 //! `lockstep drill`
+
 mod checker;
 mod history;
+pub mod links;

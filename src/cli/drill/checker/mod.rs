@@ -24,7 +24,7 @@
 //! number alone; a drill has next to none.
 //!
 //! The proof by test: `tests.rs` has doctored records, each refused for its own reason, and compares with a search by Wing and Gong
-//! (the crate `todc-utils`), which knows nothing of graphs, on a thousand random records.
+//! (the crate `todc-utils`), which knows nothing of graphs, on two thousand random records.
 //!
 //! Source: Herlihy, Wing, "Linearizability: A Correctness Condition for Concurrent Objects", 1990; Gibbons, Korach, "Testing Shared
 //! Memories", 1997 (when the order of writes is known); Adya, 1999 (reads-from, overwritten-by, as edges).
