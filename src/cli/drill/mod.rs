@@ -1,5 +1,8 @@
 //! `lockstep drill`
 
+mod answer;
 mod checker;
+mod client;
+mod fault;
 mod history;
 pub mod links;
