@@ -12,8 +12,6 @@ use std::collections::BTreeMap;
 pub struct Posted {
     /// Its id.
     pub id: Id,
-    /// Its channel.
-    pub channel: Channel,
     /// Which post.
     pub post: Post,
     /// The call that posted it.
@@ -152,7 +150,7 @@ impl Reader<'_> {
             let Some(sent) = self.sent.get(&post) else { continue };
             posts.by_id.insert(id, posts.all.len());
             posts.of_channel.entry(sent.channel).or_default().push(posts.all.len());
-            posts.all.push(Posted { id, channel: sent.channel, post, call: sent.call });
+            posts.all.push(Posted { id, post, call: sent.call });
         }
         posts
     }

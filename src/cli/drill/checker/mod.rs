@@ -39,7 +39,7 @@ mod stars;
 mod tests;
 mod violation;
 
-pub use violation::{Broken, Violation, describe};
+pub use violation::{Violation, describe};
 
 use super::history::{Call, End};
 use contents::Posts;

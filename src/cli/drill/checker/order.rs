@@ -182,7 +182,7 @@ impl Order<'_> {
     /// All stars of a message that is shown; those of `but` are the answer's own.
     fn stars_on(&mut self, place: usize, shown: &Shown, but: Option<Client>) -> Checked {
         let stars = self.stars;
-        for user in shown.stars.iter().filter(|user| stars.get(shown.id, **user).is_none()) {
+        if let Some(user) = shown.stars.iter().find(|user| stars.get(shown.id, **user).is_none()) {
             let text = format!("{} has a star of client {user}, who gave none", id_text(shown.id));
             return broken(Broken::StarStrange, text, &[place]);
         }

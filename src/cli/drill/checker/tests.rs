@@ -3,7 +3,8 @@
 mod random;
 
 use super::super::history::{Answer, Call, Channel, Client, End, Id, Moment, Page, Post, Receipt, Shown, Wish};
-use super::{Broken, Verdict, check};
+use super::violation::Broken;
+use super::{Verdict, check};
 
 /// A channel's page, as most reads ask for it.
 fn page(channel: Channel) -> Page {
