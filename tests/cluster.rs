@@ -23,6 +23,7 @@ mod cluster {
     mod crashes;
     mod demo;
     mod disks;
+    mod drill;
     mod joins;
     mod leaving;
     mod metrics;

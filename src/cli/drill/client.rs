@@ -24,6 +24,8 @@ const LAST_PATIENCE: Duration = Duration::from_secs(60);
 const IMPATIENT_ONE_IN: u32 = 4;
 /// Messages that are read and starred by all: the newest of those that were seen.
 const KNOWN_MAX: usize = 400;
+/// Of so many stars of its own one is taken back, now and then.
+const OWN_STARS: usize = 8;
 /// How many messages a page is asked for while the load is on.
 const PAGE: usize = 20;
 
@@ -230,9 +232,14 @@ impl Client {
         (!known.is_empty()).then(|| known[self.random.usize(..known.len())])
     }
 
-    /// A star on a message that it has not starred, or one taken back.
+    /// A star on any message, or one taken back, of its latest ones.
     fn star(&mut self) -> Option<Wish> {
-        let message = self.known()?;
+        let given = self.stars.iter().rev().filter(|(_, known)| **known == Some(true));
+        let own: Vec<_> = given.take(OWN_STARS).map(|(message, _)| *message).collect();
+        let message = match self.random.choice(own) {
+            Some(message) if self.random.u8(..3) == 0 => message,
+            Some(_) | None => self.known()?,
+        };
         let on = !self.stars.get(&message).copied().unwrap_or(Some(false))?;
         Some(Wish::Star { message, on })
     }

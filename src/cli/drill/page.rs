@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// The drawing's size, and where the load stands in it. Pixels.
 const WIDTH: f64 = 1_160.0;
-const HEIGHT: f64 = 330.0;
+const HEIGHT: f64 = 344.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 12.0;
 const LOAD_TOP: f64 = 96.0;
@@ -15,6 +15,8 @@ const LOAD_BOTTOM: f64 = 246.0;
 const VIEWS_TOP: f64 = 268.0;
 /// Labels of faults stand in so many rows, so that neighbours do not cover each other.
 const LABEL_ROWS: usize = 4;
+/// And those of views.
+const VIEW_ROWS: usize = 4;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;color:#1d2730;margin:2em auto;max-width:1180px;padding:0 1em}\
 h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.1em;margin-top:1.8em}table{border-collapse:collapse}\
@@ -197,7 +199,7 @@ fn load(svg: &mut String, scale: &Scale, report: &Report) {
 }
 
 fn view_mark(svg: &mut String, scale: &Scale, place: usize, view: &ViewSeen) {
-    let (x, row) = (scale.x(seconds(view.at_ms)), VIEWS_TOP + 9.0 + 12.0 * (place % 2) as f64);
+    let (x, row) = (scale.x(seconds(view.at_ms)), VIEWS_TOP + 8.0 + 10.0 * (place % VIEW_ROWS) as f64);
     let title = view.text.as_deref().unwrap_or_default();
     let _ = writeln!(
         svg,

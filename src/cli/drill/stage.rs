@@ -318,7 +318,10 @@ fn views(cluster: &Cluster, begun: Instant, changes: &[(u64, String)]) -> Vec<Vi
         replicas: seen.replicas,
         text: changes.iter().find(|(number, _)| *number == seen.view).map(|(_, text)| text.clone()),
     };
-    cluster.watch.views().into_iter().map(view).collect()
+    let all: Vec<_> = cluster.watch.views().into_iter().map(view).collect();
+    // Of those before the load, the last is where it began.
+    let first = all.iter().rposition(|view| view.at_ms == 0).unwrap_or(0);
+    all[first..].to_vec()
 }
 
 #[cfg(test)]
