@@ -5,7 +5,7 @@
 use super::super::history::{Answer, Call, Channel, Client, End, Id, Post, Shown, Wish};
 use super::Verdict;
 use super::violation::{Broken, Violation, id_text, post_name};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A post that took effect: somebody saw it, or was told so.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +38,14 @@ impl Posts {
                 sent.insert(post, Sent { call: place, channel, client: call.client });
             }
         }
+        let mut told = BTreeSet::new();
         let mut reader = Reader { calls, sent, seen: BTreeMap::new(), owners: BTreeMap::new() };
         for (place, call) in calls.iter().enumerate() {
             verdict.add(reader.answer(place, call).err());
-            verdict.add(call.shown().iter().filter_map(|shown| reader.shown(place, shown).err()));
+            for shown in call.shown() {
+                // Every later answer shows it again, and that says nothing new.
+                verdict.add(reader.shown(place, shown).err().filter(|_| told.insert(shown.post)));
+            }
         }
         reader.finish()
     }

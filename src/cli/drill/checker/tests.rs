@@ -249,6 +249,10 @@ fn s3_a_post_that_stands_twice_is_doubled() {
         page.insert(0, message(5, 60, &[]));
     });
     assert_eq!(twice, Broken::Doubled);
+    let mut again = story();
+    shown(&mut again[LAST_READ])[0] = message(5, 60, &[]);
+    again.push(history(0, (130, 135), vec![message(5, 60, &[])]));
+    assert_eq!(judge(&again).found, 1, "it is told once, however many answers show it");
     assert_eq!(broken(|calls| calls[POST_2] = post(2, 10, (35, 40))), Broken::SharedId);
 }
 

@@ -60,8 +60,8 @@ pub struct Violation {
 impl Violation {
     /// One that these calls show.
     pub fn new(broken: Broken, text: impl Into<String>, calls: &[usize]) -> Self {
-        let mut calls = calls.to_vec();
-        calls.dedup();
+        let is_first = |(at, call): &(usize, &usize)| !calls[..*at].contains(call);
+        let calls = calls.iter().enumerate().filter(is_first).map(|(_, call)| *call).collect();
         Self { broken, text: text.into(), calls }
     }
 
