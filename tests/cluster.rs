@@ -13,7 +13,6 @@ mod cluster {
     pub mod gate;
     pub mod harness;
     pub mod http;
-    pub mod links;
     pub mod load;
     pub mod process;
     pub mod view;
@@ -24,6 +23,7 @@ mod cluster {
     mod crashes;
     mod demo;
     mod disks;
+    mod drill;
     mod joins;
     mod leaving;
     mod metrics;

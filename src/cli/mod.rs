@@ -6,6 +6,7 @@ mod api;
 mod bench;
 mod channels;
 mod demo;
+pub mod drill;
 mod health;
 mod history;
 mod operator;
@@ -54,6 +55,8 @@ struct CommandLine {
 enum Command {
     /// Start a cluster on this machine, to try things out: 3 data nodes and 2 gateways
     Demo(demo::Arguments),
+    /// Start a cluster, break it again and again under load, and check that every promise was kept
+    Drill(drill::Arguments),
     /// Run a data node
     Node(process::Arguments),
     /// Run a gateway, with a witness when its settings name a directory for one
@@ -91,6 +94,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Drill(arguments) => Ok(drill::run(&arguments)),
         Command::Node(arguments) => process::node(&arguments),
         Command::Gateway(arguments) => process::gateway(&arguments),
         Command::Health(arguments) => health::run(&arguments),

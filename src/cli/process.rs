@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// For tests alone: while the file that this names exists, every flush fails.
-const FAIL_FLUSH_VARIABLE: &str = "LOCKSTEP_FAIL_FLUSH_WHILE";
+/// For tests and drills alone: while the file that this names exists, every flush fails.
+pub const FAIL_FLUSH_VARIABLE: &str = "LOCKSTEP_FAIL_FLUSH_WHILE";
 
 /// What both take.
 #[derive(Debug, Args)]

@@ -4,9 +4,9 @@
 
 use super::gate::{self, eventually};
 use super::http::{Client, Reply, Request};
-use super::links::Links;
 use super::process::Process;
 use super::view::{is_at_rest, is_view_of};
+use lockstep::cli::drill::links::Links;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +112,7 @@ impl Cluster {
         let listen = gate::free_address();
         let address = if self.plan.relayed { gate::free_address() } else { listen };
         if self.plan.relayed {
-            self.links.relay(address, &node_name(id), listen);
+            self.links.relay(address, &node_name(id), listen).expect("the relay's port is free");
         }
         let place = Place { listen, address, metrics: gate::free_address() };
         self.places.insert(id, place);
@@ -140,7 +140,7 @@ impl Cluster {
             let listen = gate::free_address();
             let address = if self.plan.relayed { gate::free_address() } else { listen };
             if self.plan.relayed {
-                self.links.relay(address, &name, listen);
+                self.links.relay(address, &name, listen).expect("the relay's port is free");
             }
             let data = self.path(&format!("{name}-data"));
             write!(text, "[witness]\ndata_dir = {data:?}\nlisten = \"{listen}\"\naddress = \"{address}\"\n")

@@ -304,7 +304,7 @@ mod tests {
         for wish in wishes(&shared) {
             for status in [200, 201, 204, 301, 400, 404, 408, 409, 422, 429, 500, 503, 504] {
                 let (status, body) = answer(status, "x");
-                let answered = Answer { status, retry_after_s: None, body: body.as_bytes() };
+                let answered = Answer { status, retry_after_s: None, receipt: (None, None), body: body.as_bytes() };
                 let told = judge(&shared, 0, &wish, Ok(answered));
                 assert!(!matches!(told, Told::Done), "{wish:?} and {status}");
             }
@@ -319,7 +319,9 @@ mod tests {
         let shared = shared();
         let [wish, ..] = wishes(&shared);
         let answered = match &answered {
-            Ok((status, body)) => Ok(Answer { status: *status, retry_after_s: None, body: body.as_bytes() }),
+            Ok((status, body)) => {
+                Ok(Answer { status: *status, retry_after_s: None, receipt: (None, None), body: body.as_bytes() })
+            }
             Err(trouble) => Err(*trouble),
         };
         let told = judge(&shared, 0, &wish, answered);
@@ -348,7 +350,7 @@ mod tests {
         let [_, history, message, star] = wishes(&shared);
         for wish in [history, message, star] {
             let (status, body) = answer(404, "message_not_found");
-            let answered = Answer { status, retry_after_s: None, body: body.as_bytes() };
+            let answered = Answer { status, retry_after_s: None, receipt: (None, None), body: body.as_bytes() };
             let Told::Violation(violation) = judge(&shared, 0, &wish, Ok(answered)) else { panic!("{wish:?}") };
             assert_eq!(violation, Violation::NotFound { id: Timestamp(5), code: "message_not_found".into() });
         }
@@ -360,7 +362,7 @@ mod tests {
         let [post, ..] = wishes(&shared);
         let (_, body) = answer(503, "no_primary");
         for (retry_after_s, expected) in [(Some(3), Duration::from_secs(3)), (None, PAUSE)] {
-            let answered = Answer { status: 503, retry_after_s, body: body.as_bytes() };
+            let answered = Answer { status: 503, retry_after_s, receipt: (None, None), body: body.as_bytes() };
             let Told::Refused { why, pause } = judge(&shared, 0, &post, Ok(answered)) else { panic!("refused") };
             assert_eq!((why.as_str(), pause), ("503 no_primary", expected));
         }

@@ -32,6 +32,8 @@ pub struct Answer<'a> {
     pub status: u16,
     /// After how many seconds to ask again, when it says so.
     pub retry_after_s: Option<u64>,
+    /// The view and the index that its receipt names.
+    pub receipt: (Option<u64>, Option<u64>),
     /// The body.
     pub body: &'a [u8],
 }
@@ -88,7 +90,7 @@ impl Connection {
             self.stream = Some(stream);
         }
         let body = &self.buffer[head.head_bytes..];
-        Ok(Answer { status: head.status, retry_after_s: head.retry_after_s, body })
+        Ok(Answer { status: head.status, retry_after_s: head.retry_after_s, receipt: head.receipt, body })
     }
 
     /// The kept connection, unless the other end has closed it meanwhile, or a new one.
@@ -174,7 +176,7 @@ mod tests {
         let mut connection = Connection::new(scripted(vec![vec![first, second]]), 0);
         assert_eq!(ask(&mut connection).await, Ok((200, "hello".to_owned())));
         let answer = connection.ask(b"x").await.expect("an answer");
-        assert_eq!(answer, Answer { status: 503, retry_after_s: Some(7), body: b"" });
+        assert_eq!(answer, Answer { status: 503, retry_after_s: Some(7), receipt: (None, None), body: b"" });
         assert_eq!(connection.reconnects(), 0);
     }
 

@@ -9,14 +9,14 @@
 
 mod answer;
 mod client;
-mod connection;
+pub mod connection;
 mod ledger;
 mod pace;
 mod plan;
 mod process;
 mod read_back;
 mod report;
-mod request;
+pub mod request;
 mod response;
 mod schedule;
 mod stage;

@@ -22,6 +22,8 @@ pub struct Head {
     pub retry_after_s: Option<u64>,
     /// Whether the connection ends with this answer.
     pub closes: bool,
+    /// The view and the index that its receipt names.
+    pub receipt: (Option<u64>, Option<u64>),
 }
 
 /// What is wrong with a response.
@@ -42,7 +44,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
         return Err(Malformed("not HTTP/1.1"));
     }
     let status = response.code.filter(|code| (200..600).contains(code)).ok_or(Malformed("no final status"))?;
-    let head = Head { status, head_bytes, body_bytes: 0, retry_after_s: None, closes: false };
+    let head = Head { status, head_bytes, body_bytes: 0, retry_after_s: None, closes: false, receipt: (None, None) };
     with_fields(head, response.headers).map(Some)
 }
 
@@ -62,6 +64,10 @@ fn with_fields(mut head: Head, fields: &[httparse::Header<'_>]) -> Result<Head, 
             head.closes |= field.value.eq_ignore_ascii_case(b"close");
         } else if named("retry-after") {
             head.retry_after_s = number(field.value);
+        } else if named("lockstep-view") {
+            head.receipt.0 = number(field.value);
+        } else if named("lockstep-index") {
+            head.receipt.1 = number(field.value);
         }
     }
     let bytes = length.ok_or(Malformed("no Content-Length"))?;
@@ -81,8 +87,15 @@ mod tests {
 
     #[test]
     fn a_head_in_pieces_is_the_same_head() {
-        let text = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 12\r\nRetry-After: 1\r\nConnection: Close\r\n\r\nhello";
-        let whole = Head { status: 503, head_bytes: 91, body_bytes: 12, retry_after_s: Some(1), closes: true };
+        let text = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 12\r\nRetry-After: 1\r\nConnection: Close\r\nLockstep-View: 3\r\nLockstep-Index: 12\r\n\r\nhello";
+        let whole = Head {
+            status: 503,
+            head_bytes: 91 + 38,
+            body_bytes: 12,
+            retry_after_s: Some(1),
+            closes: true,
+            receipt: (Some(3), Some(12)),
+        };
         assert_eq!(text.len(), whole.head_bytes + 5);
         for end in 0..whole.head_bytes {
             assert_eq!(parse(&text[..end]), Ok(None), "after {end} bytes");

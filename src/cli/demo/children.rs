@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,11 +31,26 @@ impl Children {
         self.0.is_empty()
     }
 
-    /// Starts one.
+    /// Starts one, and says so.
     ///
     /// # Errors
     /// When its directory or log cannot be made, or the program not be started.
     pub fn start(&mut self, layout: &Layout, member: &Member) -> Result<(), Failure> {
+        let pid = self.start_with(layout, member, &[])?;
+        println!("    {:<10} pid {pid:<7} {}", member.name, member.config.display());
+        Ok(())
+    }
+
+    /// Starts one with these variables; its process id.
+    ///
+    /// # Errors
+    /// When its directory or log cannot be made, or the program not be started.
+    pub fn start_with(
+        &mut self,
+        layout: &Layout,
+        member: &Member,
+        variables: &[(&str, &Path)],
+    ) -> Result<u32, Failure> {
         let wrong = |e: std::io::Error| Failure::new(format!("{} cannot be started: {e}", member.name));
         std::fs::create_dir_all(layout.dir.join(&member.name)).map_err(wrong)?;
         let log = File::options().create(true).append(true).open(layout.log(&member.name)).map_err(wrong)?;
@@ -42,10 +58,16 @@ impl Children {
         command.args([member.command(), "--config"]).arg(&member.config);
         command.arg("--pid-file").arg(layout.pid(&member.name));
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(wrong)?).stderr(log).process_group(0);
+        command.envs(variables.iter().copied());
         let child = command.spawn().map_err(wrong)?;
-        println!("    {:<10} pid {:<7} {}", member.name, child.id(), member.config.display());
+        let pid = child.id();
         self.0.push(Running { name: member.name.clone(), kind: member.kind, child });
-        Ok(())
+        Ok(pid)
+    }
+
+    /// Whether this one was started and has not ended, as of the last look.
+    pub fn is_running(&self, name: &str) -> bool {
+        self.0.iter().any(|running| running.name == name)
     }
 
     /// Those that have ended since the last look, and how.
@@ -101,7 +123,8 @@ impl Children {
         self.0.clear();
     }
 
-    fn signal(&self, names: &[String], signal: Signal) {
+    /// Sends a signal to these.
+    pub fn signal(&self, names: &[String], signal: Signal) {
         for running in self.0.iter().filter(|running| names.contains(&running.name)) {
             if let Ok(pid) = i32::try_from(running.child.id()) {
                 // It may have ended by itself in this moment: the next look sees that.

@@ -20,6 +20,8 @@ pub const PORT_OFFSET_MAX: u32 = 57_000;
 const NODE_PORT: u32 = 7_100;
 const WITNESS_PORT: u32 = 7_150;
 const METRICS_PORT: u32 = 7_200;
+/// Where a relay takes what is meant for a peer port: so much above it.
+const RELAYED: u32 = 150;
 const CLIENT_PORT: u32 = 8_079;
 
 /// What a member of the cluster is.
@@ -44,6 +46,8 @@ pub struct Member {
     pub config: PathBuf,
     /// What is added to each of its ports.
     port_offset: u32,
+    /// Whether others reach it through a relay.
+    relayed: bool,
 }
 
 impl Member {
@@ -70,7 +74,31 @@ impl Member {
 
     /// Where clients reach a gateway.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port(CLIENT_PORT))
+        format!("http://{}", self.client_address())
+    }
+
+    /// The same, without the scheme.
+    pub fn client_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port(CLIENT_PORT))
+    }
+
+    /// Where it listens for its peers.
+    fn listen_port(&self) -> u32 {
+        match self.kind {
+            Kind::Node => self.port(NODE_PORT),
+            Kind::Gateway => self.port(WITNESS_PORT),
+        }
+    }
+
+    /// Where a relay must listen for it, and where it listens itself; none when its peers reach it directly.
+    pub fn relay(&self) -> Option<(u16, u16)> {
+        let (listen, relay) = (self.listen_port(), self.listen_port() + RELAYED);
+        self.relayed.then(|| (u16::try_from(relay).unwrap_or(0), u16::try_from(listen).unwrap_or(0)))
+    }
+
+    /// How its peers reach it, when that is not where it listens.
+    fn address_line(&self) -> String {
+        self.relay().map_or_else(String::new, |(relay, _)| format!("address = \"127.0.0.1:{relay}\"\n"))
     }
 }
 
@@ -92,11 +120,30 @@ impl Layout {
             let ours = Path::new("config").join(format!("{name}.toml"));
             let as_in_readme = dir == Path::new(DIR) && nodes == NODES_IN_CONFIG && port_offset == 0 && ours.exists();
             let config = if as_in_readme { ours } else { dir.join("config").join(format!("{name}.toml")) };
-            Member { name, kind, number, config, port_offset }
+            Member { name, kind, number, config, port_offset, relayed: false }
         };
         let data_nodes = (1..=nodes).map(|n| member(Kind::Node, "node", n));
         let members = data_nodes.chain((1..=gateways).map(|n| member(Kind::Gateway, "gateway", n))).collect();
         Self { dir: dir.to_owned(), members, nodes }
+    }
+
+    /// The same, with a relay before each peer port.
+    pub fn relayed(mut self) -> Self {
+        self.members.iter_mut().for_each(|member| member.relayed = true);
+        self
+    }
+
+    /// One more data node than there are, which no seed names.
+    pub fn newcomer(&self) -> Option<Member> {
+        let last = self.members.iter().rfind(|member| member.kind == Kind::Node)?;
+        let name = format!("node-{}", last.number + 1);
+        let config = self.dir.join("config").join(format!("{name}.toml"));
+        Some(Member { name, number: last.number + 1, config, ..last.clone() })
+    }
+
+    /// The data nodes, by number.
+    pub fn nodes(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.kind == Kind::Node)
     }
 
     /// The gateways, by number.
@@ -137,25 +184,38 @@ impl Layout {
     /// # Errors
     /// When a file cannot be written.
     pub fn write_configs(&self) -> io::Result<()> {
-        for member in self.members.iter().filter(|member| member.config.starts_with(&self.dir)) {
-            member.config.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            std::fs::write(&member.config, self.config_text(member))?;
-        }
-        Ok(())
+        let mut own = self.members.iter().filter(|member| member.config.starts_with(&self.dir));
+        own.try_for_each(|member| self.write_config(member))
+    }
+
+    /// Writes the settings of one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_config(&self, member: &Member) -> io::Result<()> {
+        member.config.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(&member.config, self.config_text(member))
+    }
+
+    /// Where a member keeps its data.
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.dir.join(name).join("data")
     }
 
     /// A member's settings: what differs from the defaults, as the files in `config/` have it.
     fn config_text(&self, member: &Member) -> String {
         let Member { name, number, .. } = member;
-        let data = toml_text(&self.dir.join(name).join("data"));
-        let seed = |n| format!("\"127.0.0.1:{}\"", NODE_PORT + member.port_offset + n);
+        let data = toml_text(&self.data_dir(name));
+        let relayed = if member.relayed { RELAYED } else { 0 };
+        let seed = |n| format!("\"127.0.0.1:{}\"", NODE_PORT + member.port_offset + relayed + n);
         let seeds: Vec<_> = (1..=self.nodes).map(seed).collect();
+        let address = member.address_line();
         let cluster =
             format!("[cluster]\nseeds = [{}]\nsecret_file = {}\n", seeds.join(", "), toml_text(&self.secret()));
         match member.kind {
             Kind::Node => format!(
                 "# Data node {number} of the demo. Every other key: default.toml.\n\n\
-                 [node]\nid = {number}\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n\n\
+                 [node]\nid = {number}\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n{address}\n\
                  [metrics]\nlisten = \"127.0.0.1:{}\"\n\n{cluster}",
                 member.port(NODE_PORT),
                 member.port(METRICS_PORT)
@@ -163,7 +223,7 @@ impl Layout {
             Kind::Gateway => format!(
                 "# Gateway {number} of the demo, with a witness. Every other key: default.toml.\n\n\
                  [gateway]\nname = \"{name}\"\nlisten = \"127.0.0.1:{}\"\n\n\
-                 [witness]\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n\n{cluster}",
+                 [witness]\ndata_dir = {data}\nlisten = \"127.0.0.1:{}\"\n{address}\n{cluster}",
                 member.port(CLIENT_PORT),
                 member.port(WITNESS_PORT)
             ),
@@ -260,6 +320,17 @@ mod tests {
         assert!(text.contains("id = 5") && text.contains("127.0.0.1:7205\"]"), "{text}");
         assert_eq!(layout.members[4].ports(), [("peers", 7_205), ("metrics", 7_305)]);
         assert_eq!(layout.members[5].ports(), [("clients", 8_180), ("witness", 7_251)]);
+    }
+
+    #[test]
+    fn a_relayed_member_is_reached_at_its_relay_and_listens_behind_it() {
+        let layout = Layout::new(Path::new("x"), 3, 1, 0).relayed();
+        let text = layout.config_text(&layout.members[0]);
+        assert!(text.contains("listen = \"127.0.0.1:7101\"\naddress = \"127.0.0.1:7251\"\n"), "{text}");
+        assert!(text.contains("seeds = [\"127.0.0.1:7251\", \"127.0.0.1:7252\", \"127.0.0.1:7253\"]"), "{text}");
+        assert_eq!(layout.members[3].relay(), Some((7_301, 7_151)));
+        let newcomer = layout.newcomer().expect("there is room");
+        assert_eq!((newcomer.name.as_str(), newcomer.relay()), ("node-4", Some((7_254, 7_104))));
     }
 
     #[test]

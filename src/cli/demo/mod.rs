@@ -8,8 +8,8 @@
 //!
 //! Not here: where files lie and what they say (`layout.rs`), and starting and ending processes (`children.rs`).
 
-mod children;
-mod layout;
+pub mod children;
+pub mod layout;
 
 use super::api::random_hex;
 use super::{Failure, block_on};
@@ -65,12 +65,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     block_on(supervise(&layout))
 }
 
-fn make_dir(dir: &Path) -> Result<(), Failure> {
+/// Makes a directory.
+pub fn make_dir(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|e| Failure::new(format!("{} cannot be made: {e}", dir.display())))
 }
 
 /// One demo at a time in a directory; the lock goes with the process.
-fn lock(layout: &Layout) -> Result<File, Failure> {
+pub fn lock(layout: &Layout) -> Result<File, Failure> {
     let path = layout.dir.join("demo.lock");
     let file = File::create(&path).map_err(|e| Failure::new(format!("{} cannot be made: {e}", path.display())))?;
     let dir = layout.dir.display();
@@ -80,7 +81,7 @@ fn lock(layout: &Layout) -> Result<File, Failure> {
 }
 
 /// Processes that an earlier demo could not stop, because it was killed itself, still hold their directories.
-fn refuse_survivors(layout: &Layout) -> Result<(), Failure> {
+pub fn refuse_survivors(layout: &Layout) -> Result<(), Failure> {
     let survivors = layout.survivors();
     if survivors.is_empty() {
         return Ok(());
@@ -103,7 +104,7 @@ fn refuse_ports_in_use(layout: &Layout) -> Result<(), Failure> {
 }
 
 /// A random secret that only this user can read; one that is there stays.
-fn write_secret(path: &Path) -> Result<(), Failure> {
+pub fn write_secret(path: &Path) -> Result<(), Failure> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let wrong = |e: std::io::Error| Failure::new(format!("{} cannot be written: {e}", path.display()));
@@ -115,15 +116,17 @@ fn write_secret(path: &Path) -> Result<(), Failure> {
 }
 
 /// What a person or the system may say meanwhile.
-struct Stops([Signal; 3]);
+pub struct Stops([Signal; 3]);
 
 impl Stops {
-    fn new() -> Result<Self, Failure> {
+    /// From now on they are waited for, and end nothing by themselves.
+    pub fn new() -> Result<Self, Failure> {
         let on = |kind| signal(kind).map_err(|e| Failure::new(format!("no signals: {e}")));
         Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
     }
 
-    async fn next(&mut self) {
+    /// Waits for one.
+    pub async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -7,7 +7,7 @@
 //! requests of one side and answers of the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -70,9 +70,12 @@ impl Links {
         thread::sleep(delay);
     }
 
-    /// Relays from this address to the process of that name. For as long as the tests run.
-    pub fn relay(&self, address: SocketAddr, name: &str, target: SocketAddr) {
-        let listener = TcpListener::bind(address).expect("the relay's port is free");
+    /// Relays from this address to the process of that name, for as long as this process runs.
+    ///
+    /// # Errors
+    /// When the address cannot be listened at.
+    pub fn relay(&self, address: SocketAddr, name: &str, target: SocketAddr) -> io::Result<()> {
+        let listener = TcpListener::bind(address)?;
         let (links, name) = (self.clone(), name.to_owned());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -80,6 +83,7 @@ impl Links {
                 thread::spawn(move || links.serve(stream, &name, target));
             }
         });
+        Ok(())
     }
 
     fn serve(&self, mut near: TcpStream, to: &str, target: SocketAddr) {
