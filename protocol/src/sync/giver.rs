@@ -97,8 +97,8 @@ struct Session {
     lock: Lock,
     /// What the joiner has, as far as it said.
     after: Index,
-    /// When the last round went out, until the next one is asked for.
-    sent_at: Option<Millis>,
+    /// Where the oldest round ends that the joiner may not have taken yet, and when it went out.
+    sent: Option<(Index, Millis)>,
     /// How many rounds in a row it was not prompt.
     slow_rounds: u32,
     /// the fewest entries that a round left over, and how many rounds since then left no fewer.
@@ -199,8 +199,8 @@ impl Session {
     }
 
     /// The joiner asks for the next round, so the last one is durable there.
-    fn measure_round(&mut self, now: Now, prompt_ms: u64) {
-        let Some(sent_at) = self.sent_at.take() else { return };
+    fn measure_round(&mut self, now: Now, after: Index, prompt_ms: u64) {
+        let Some((_, sent_at)) = self.sent.take_if(|(end, _)| *end <= after) else { return };
         self.slow_rounds = if now.elapsed.since(sent_at) > prompt_ms { self.slow_rounds + 1 } else { 0 };
     }
 
@@ -326,7 +326,7 @@ impl Giver {
             unanswered: 0,
             lock: Lock::Free { retry_at: now.elapsed },
             after: Index(0),
-            sent_at: None,
+            sent: None,
             slow_rounds: u32::from(is_slow),
             fewest_left: None,
             rounds_in_vain: 0,
@@ -458,7 +458,7 @@ impl Giver {
         let bytes_max = self.setup.limits.chunk_bytes;
         let Some(session) = self.heard(now, from, id, &mut effects) else { return effects };
         session.after = after;
-        session.measure_round(now, prompt_ms);
+        session.measure_round(now, after, prompt_ms);
         let asked = Asked::Entries(after);
         // While the lock is waited for, the answer is what will be there when it is held.
         if !session.is_waiting() && session.asked.as_ref() != Some(&asked) {
@@ -494,20 +494,25 @@ impl Giver {
         let left = read.applied.0.saturating_sub(end.0);
         let is_held = session.holds(self.serving);
         let is_needed = self.view.as_ref().is_some_and(|view| view.replicas.len() < COPIES_MIN);
-        let is_tried = is_needed && session.slow_rounds > self.setup.limits.sync_rounds_max;
+        let is_slow = session.slow_rounds > self.setup.limits.sync_rounds_max;
+        let is_tried = is_needed && is_slow;
         let is_prompt = session.slow_rounds == 0 || is_tried || read.entries.is_empty();
         if left == 0 && is_prompt && session.may_lock(now) {
             session.lock = Lock::Waiting { until: now.elapsed.plus(self.setup.timing.lock_timeout_ms) };
             let locks = vec![(Resource::Store, Mode::Shared)];
             return effects.tell(Note::Acquire { owner: session.owner(), locks });
         }
-        if left > 0 {
+        if is_slow && !is_needed {
+            // A round is short whatever is left: writes that wait for this one would not bring it nearer.
+            Self::end_pace(&mut self.pace_ms, effects);
+        } else if left > 0 {
             Self::pace(session, &mut self.pace_ms, left, self.setup.limits.sync_rounds_max, effects);
-        } else if read.entries.is_empty() && !is_held {
+        }
+        if left == 0 && read.entries.is_empty() && !is_held {
             return; // It has all there is, and asks again until the lock may be tried again.
         }
         session.progress.entries += read.entries.len() as u64;
-        session.sent_at = Some(now.elapsed);
+        session.sent.get_or_insert((end, now.elapsed));
         let last = is_held && left == 0;
         let letter = PeerMessage::Entries { session: session.id, after: read.after, entries: read.entries, last };
         effects.send(&session.peer.address, letter);
@@ -526,6 +531,12 @@ impl Giver {
         if session.rounds_in_vain >= rounds_max && longer != *pace_ms {
             *pace_ms = longer;
             effects.tell(Note::Pace { delay_ms: longer });
+        }
+    }
+
+    fn end_pace(pace_ms: &mut u64, effects: &mut Effects) {
+        if std::mem::take(pace_ms) > 0 {
+            effects.tell(Note::Pace { delay_ms: 0 });
         }
     }
 
@@ -722,10 +733,7 @@ impl Giver {
         if !matches!(session.lock, Lock::Free { .. }) && !is_kept {
             effects.tell(Note::Release { owner: session.owner() });
         }
-        if self.pace_ms > 0 {
-            self.pace_ms = 0;
-            effects.tell(Note::Pace { delay_ms: 0 });
-        }
+        Self::end_pace(&mut self.pace_ms, effects);
     }
 
     // Time.

@@ -245,6 +245,22 @@ fn r21_the_store_is_not_locked_for_a_joiner_that_is_still_busy_with_the_last_rou
 }
 
 #[test]
+fn r21_a_joiner_that_asks_again_is_no_quicker_for_it() {
+    let mut giver = open(20);
+    giver.give(0, 20);
+    assert_eq!(giver.log_read(0, 20, 40, 41), ["n1: entries 20 21..40 false"]);
+    // They are on their way for 200 ms, and it asks again meanwhile.
+    giver.give(90, 20);
+    assert_eq!(giver.log_read(90, 20, 41, 42), ["n1: entries 20 21..41 false"]);
+    giver.give(180, 20);
+    assert_eq!(giver.log_read(180, 20, 42, 43), ["pace 5", "n1: entries 20 21..42 false"]);
+    giver.give(200, 40);
+    assert_eq!(giver.log_read(200, 40, 44, 44), ["n1: entries 40 41..44 false"], "not what was sent last is answered");
+    giver.give(290, 44);
+    assert_eq!(giver.log_read(290, 44, 45, 45), ["acquire"], "prompt");
+}
+
+#[test]
 fn r21_writes_wait_for_the_lock_no_longer_than_lock_timeout() {
     let mut giver = open(40);
     giver.give(0, 40);
@@ -399,6 +415,21 @@ fn r20_rounds_in_vain_pace_the_batches_more_and_more_till_the_end() {
     assert_eq!(giver.hears(2, Input::ViewChanged(view(6, 3, &[3]))), NONE);
     assert_eq!(giver.hears(2, Input::Serving { view: ViewNumber(6) }), ["pace 10"], "in the next view too");
     assert_eq!(giver.hears(3, Input::ViewChanged(view(7, 3, &[1, 3]))), ["pace 0"]);
+}
+
+#[test]
+fn r20_writes_do_not_wait_for_a_joiner_that_is_slow_all_the_same() {
+    let mut giver = open(0);
+    let round = |giver: &mut Machine1, n: u64| {
+        giver.give(n * 200, n);
+        let mut told = giver.log_read(n * 200, n, n + 1, n + 11);
+        assert_eq!(told.pop(), Some(format!("n1: entries {n} {0}..{0} false", n + 1)));
+        told
+    };
+    assert_eq!([round(&mut giver, 0), round(&mut giver, 1)], [NONE, NONE]);
+    assert_eq!(round(&mut giver, 2), ["pace 5"], "sync.rounds_max is 2");
+    assert_eq!(round(&mut giver, 3), ["pace 0"], "three rounds of one entry each took 200 ms");
+    assert_eq!(round(&mut giver, 4), NONE);
 }
 
 #[test]
