@@ -10,9 +10,11 @@
 //!
 //! A batch is whole when its structure and its checksum are, and it is later than the one before. Numbers are little-endian:
 //!
-//!     start: 1, items (4), sequence number (8)         end: 3, XXH3 of all items (8), "FJL", 3
-//!     item: 2, kind, compression, keyspace (8), key's length (2), value's length (4), its length here (4), key, value
-//!     clear: 4, keyspace (8)
+//! ```text
+//! start: 1, items (4), sequence number (8)         end: 3, XXH3 of all items (8), "FJL", 3
+//! item: 2, kind, compression, keyspace (8), key's length (2), value's length (4), its length here (4), key, value
+//! clear: 4, keyspace (8)
+//! ```
 //!
 //! Not here: what lies in the batches.
 
