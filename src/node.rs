@@ -142,7 +142,7 @@ pub async fn start(plan: NodePlan) -> Result<Running, String> {
     let dir = data_dir.display().to_string();
     let own_name = process_name(&config.voter);
     let (remove, removed) = watch::channel(false);
-    let opened = open(config, on_end(remove)).map_err(|error| format!("{dir}: {error}"))?;
+    let opened = open(config, on_end(remove)).map_err(|error| format!("{dir}: {error}{}", error.remedy()))?;
     let listener = listen_on(listen)?;
     let node: Arc<OnceLock<Node>> = Arc::default();
     let (stop, stopping) = watch::channel(false);

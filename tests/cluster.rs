@@ -28,5 +28,6 @@ mod cluster {
     mod leaving;
     mod metrics;
     mod partitions;
+    mod verify;
     mod why;
 }

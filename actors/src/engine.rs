@@ -2,24 +2,27 @@
 //!
 //! - A batch is one record of the engine's journal, which is replayed in order up to the first torn record: so batches are
 //!   whole and in order after a crash, and a flush is one `fdatasync` of the journal.
-//! - The journal is copied to a new file, flushed and put in its place before the engine reads it: a kernel that failed to
-//!   write a page back says so once, and then shows the page as if it were on the disk (section 9).
+//! - The journals are walked before the engine reads them (`journal.rs`), and flushes are counted, in the engine and beside it
+//!   (`mark.rs`): what a power loss left torn is dropped, and what was flushed is there, or the directory is refused.
 //! - A directory is locked while it is open, and is whole or not there: a half-created one is created again.
 //! - Memory is bounded: what is cached, what is buffered, and how much journal a start replays.
 //!
 //! Not here: what lies in the tables (`lockstep_protocol::storage`), and the thread on which this runs (`storage.rs`); nor a
-//! repair: a journal whose last, unflushed record came back from a power loss with a hole in its middle is refused by the
-//! engine as bit rot would be, and the node joins again from an empty directory.
+//! repair: a node whose directory is refused joins again from an empty one.
 //!
 //! Source: Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+
+mod journal;
+mod mark;
 
 use fjall::compaction::Leveled;
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use lockstep_protocol::storage::StorageError;
-use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, Table, Visit, WriteBatch};
+use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
+use mark::Mark;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +33,8 @@ const CACHE_BYTES: u64 = 48 << 20;
 const STORE_BUFFER_BYTES: u64 = 12 << 20;
 /// The same for the log, which is seldom read.
 const LOG_BUFFER_BYTES: u64 = 8 << 20;
-/// The same for the vote.
-const META_BUFFER_BYTES: u64 = 1 << 20;
+/// The same for the vote, and for the number of flushes, which changes with each.
+const META_BUFFER_BYTES: u64 = 4 << 20;
 /// The largest journal before keyspaces that lag behind are written out: bounds what a start replays. Bytes.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// The size of a table. A merge takes some ten of them at a time, and no buffer is written out meanwhile. Bytes.
@@ -41,14 +44,16 @@ const TABLE_BYTES: u64 = 16 << 20;
 const WORKERS: usize = 1;
 /// Files of tables that are held open.
 const OPEN_FILES_MAX: usize = 200;
-/// Bytes that are copied at once.
-const COPY_BYTES: usize = 1 << 16;
+/// How many flushes have succeeded or are being tried. In the vote's table, under a key of the engine's own.
+const FLUSHES: &[u8] = b"flushes";
 
 /// Faults that a test of real processes provokes. Harmless by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan {
     /// While this file exists, every flush fails.
     pub fail_flush_file: Option<PathBuf>,
+    /// Buffers of this size, so that little data is enough for tables to be written. Bytes.
+    pub buffer_bytes: Option<u64>,
 }
 
 /// An open data directory.
@@ -61,6 +66,8 @@ pub struct Engine {
     database: Database,
     faults: FaultPlan,
     flush_took: Option<Duration>,
+    flushes: u64,
+    mark: Mark,
     _lock: File,
 }
 
@@ -70,13 +77,57 @@ impl fmt::Debug for Engine {
     }
 }
 
-fn engine_error(error: impl fmt::Display) -> StorageError {
-    StorageError::Engine(error.to_string())
+fn engine_error(error: fjall::Error) -> StorageError {
+    let reason = error.to_string();
+    match error {
+        fjall::Error::Io(_)
+        | fjall::Error::Storage(fjall::LsmError::Io(_))
+        | fjall::Error::Poisoned
+        | fjall::Error::KeyspaceDeleted
+        | fjall::Error::Locked => StorageError::Engine(reason),
+        // A checksum, a tag, a version, a file that is gone. Both enumerations may grow.
+        _ => StorageError::Damaged { place: "a file of the storage engine".into(), reason },
+    }
 }
 
 /// An error that names the file or directory that it is about.
 fn at(path: &Path) -> impl Fn(io::Error) -> StorageError {
     move |error| StorageError::Engine(format!("{}: {error}", path.display()))
+}
+
+/// All tables as they were at one moment. What the engine drops or rewrites meanwhile stays on the disk until this goes.
+#[derive(Clone)]
+pub struct Frozen {
+    snapshot: Snapshot,
+    tables: [Keyspace; 3],
+}
+
+impl fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frozen").finish_non_exhaustive()
+    }
+}
+
+impl Frozen {
+    fn keyspace(&self, table: Table) -> &Keyspace {
+        let [meta, log, store] = &self.tables;
+        match table {
+            Table::Meta => meta,
+            Table::Log => log,
+            Table::Store => store,
+        }
+    }
+}
+
+impl ReadKv for Frozen {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = self.snapshot.get(self.keyspace(table), key).map_err(engine_error)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
+        scan_snapshot(&self.snapshot, self.keyspace(table), range, direction, visit)
+    }
 }
 
 impl Engine {
@@ -89,17 +140,30 @@ impl Engine {
         let lock = lock(directory)?;
         let place = directory.join("engine");
         if !place.try_exists().map_err(at(&place))? {
-            create(directory, &place)?;
+            create(directory, &place, &faults)?;
         }
-        renew_journal(&place)?;
+        let torn = journal::renew(&place)?;
         let database = open_database(&place)?;
-        let [meta, log, store] = open_keyspaces(&database)?;
-        Ok(Self { pinned: None, meta, log, store, database, faults, flush_took: None, _lock: lock })
+        let [meta, log, store] = open_keyspaces(&database, &faults)?;
+        let (mark, flushes) = (Mark::open(directory)?, flushes(&meta)?);
+        mark.check(flushes)?;
+        if let Some(torn) = torn {
+            log::info!("{}: the end of the journal was torn, and was never flushed", directory.display());
+            fs::remove_file(&torn).map_err(at(&torn))?;
+        }
+        Ok(Self { pinned: None, meta, log, store, database, faults, flush_took: None, flushes, mark, _lock: lock })
     }
 
     /// How long the last flush took, if there was one since this was asked.
     pub fn take_flush_time(&mut self) -> Option<Duration> {
         self.flush_took.take()
+    }
+
+    /// Keeps all tables as they are now, for another thread to read. Costs nothing by itself.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let tables = [self.meta.clone(), self.log.clone(), self.store.clone()];
+        Frozen { snapshot: self.database.snapshot(), tables }
     }
 
     fn keyspace(&self, table: Table) -> &Keyspace {
@@ -126,16 +190,17 @@ fn lock(directory: &Path) -> Result<File, StorageError> {
 }
 
 /// Creates the engine's directory beside its place, and moves it there when it is whole.
-fn create(directory: &Path, place: &Path) -> Result<(), StorageError> {
+fn create(directory: &Path, place: &Path, faults: &FaultPlan) -> Result<(), StorageError> {
     let draft = directory.join("engine.new");
     match fs::remove_dir_all(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&draft)(error)),
         Ok(()) | Err(_) => {}
     }
     let database = open_database(&draft)?;
-    let keyspaces = open_keyspaces(&database)?;
+    let keyspaces = open_keyspaces(&database, faults)?;
     database.persist(PersistMode::SyncAll).map_err(engine_error)?;
     drop((keyspaces, database));
+    sync_folders(&draft)?;
     fs::rename(&draft, place).map_err(at(place))?;
     sync_directory(directory)?;
     // The data directory itself may be new, too.
@@ -146,6 +211,24 @@ fn sync_directory(path: &Path) -> Result<(), StorageError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(at(path))
 }
 
+/// How many were flushed, as the engine knows.
+fn flushes(meta: &Keyspace) -> Result<u64, StorageError> {
+    let Some(bytes) = meta.get(FLUSHES).map_err(engine_error)? else { return Ok(0) };
+    let damaged = || StorageError::Damaged { place: "flushes".into(), reason: "it is no number".into() };
+    Ok(u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| damaged())?))
+}
+
+/// The engine leaves out the folder in which it makes those of its keyspaces: a power loss could take them all.
+fn sync_folders(folder: &Path) -> Result<(), StorageError> {
+    for found in fs::read_dir(folder).map_err(at(folder))? {
+        let path = found.map_err(at(folder))?.path();
+        if path.is_dir() {
+            sync_folders(&path)?;
+        }
+    }
+    sync_directory(folder)
+}
+
 fn open_database(path: &Path) -> Result<Database, StorageError> {
     Database::builder(path)
         .cache_size(CACHE_BYTES)
@@ -153,56 +236,17 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .max_journaling_size(JOURNAL_BYTES_MAX)
         .worker_threads(WORKERS)
         .open()
-        .map_err(|error| StorageError::Engine(format!("{}: {error}", path.display())))
+        .map_err(engine_error)
 }
 
-fn open_keyspaces(database: &Database) -> Result<[Keyspace; 3], StorageError> {
-    let open = |name, buffer_bytes| {
+fn open_keyspaces(database: &Database, faults: &FaultPlan) -> Result<[Keyspace; 3], StorageError> {
+    let open = |name, buffer_bytes: u64| {
         let merging = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
+        let buffer_bytes = faults.buffer_bytes.unwrap_or(buffer_bytes);
         let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer_bytes).compaction_strategy(merging);
         database.keyspace(name, options).map_err(engine_error)
     };
     Ok([open("meta", META_BUFFER_BYTES)?, open("log", LOG_BUFFER_BYTES)?, open("store", STORE_BUFFER_BYTES)?])
-}
-
-/// Puts a flushed copy of the journal in its place. Only the newest can hold what was not flushed: the engine flushes one
-/// before it begins the next, and begins none when that fails.
-fn renew_journal(place: &Path) -> Result<(), StorageError> {
-    let Some(journal) = newest_journal(place)? else { return Ok(()) };
-    let draft = journal.with_extension("copy");
-    copy_sparse(&journal, &draft).map_err(at(&journal))?;
-    fs::rename(&draft, &journal).map_err(at(&journal))?;
-    sync_directory(place)
-}
-
-fn newest_journal(place: &Path) -> Result<Option<PathBuf>, StorageError> {
-    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
-    let mut newest = None;
-    for found in fs::read_dir(place).map_err(at(place))? {
-        let path = found.map_err(at(place))?.path();
-        if path.extension().is_some_and(|extension| extension == "jnl") {
-            newest = newest.max(number(&path).map(|number| (number, path)));
-        }
-    }
-    Ok(newest.map(|(_, path)| path))
-}
-
-/// Copies and flushes a file, most of which may be zeros that were never written: they are not written now either.
-fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
-    let (mut source, mut copy) = (File::open(from)?, File::create(to)?);
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut length = 0_u64;
-    loop {
-        let count = source.read(&mut buffer)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-        if bytes.iter().any(|byte| *byte != 0) {
-            copy.seek(SeekFrom::Start(length))?;
-            copy.write_all(bytes)?;
-        }
-        length += count as u64;
-    }
-    copy.set_len(length)?;
-    copy.sync_all()
 }
 
 fn visit_all(pairs: impl Iterator<Item = Guard>, visit: Visit<'_>) -> Result<(), StorageError> {
@@ -215,7 +259,27 @@ fn visit_all(pairs: impl Iterator<Item = Guard>, visit: Visit<'_>) -> Result<(),
     Ok(())
 }
 
-impl Kv for Engine {
+fn scan_snapshot(
+    snapshot: &Snapshot,
+    keyspace: &Keyspace,
+    range: &KeyRange,
+    direction: Direction,
+    visit: Visit<'_>,
+) -> Result<(), StorageError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let pairs = match &range.to {
+        Some(to) => snapshot.range(keyspace, range.from.clone()..to.clone()),
+        None => snapshot.range(keyspace, range.from.clone()..),
+    };
+    match direction {
+        Direction::Forward => visit_all(pairs, visit),
+        Direction::Reverse => visit_all(pairs.rev(), visit),
+    }
+}
+
+impl ReadKv for Engine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let value = self.keyspace(table).get(key).map_err(engine_error)?;
         Ok(value.map(|value| value.to_vec()))
@@ -235,7 +299,9 @@ impl Kv for Engine {
             Direction::Reverse => visit_all(pairs.rev(), visit),
         }
     }
+}
 
+impl Kv for Engine {
     fn write(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
         let mut writes = self.database.batch();
         for (table, key, value) in batch.writes {
@@ -256,7 +322,11 @@ impl Kv for Engine {
             return Err(StorageError::Engine("a flush failed, as this test wants it".into()));
         }
         let begun = Instant::now();
+        let flushes = self.flushes + 1;
+        self.meta.insert(FLUSHES, flushes.to_be_bytes()).map_err(engine_error)?;
         self.database.persist(PersistMode::SyncData).map_err(engine_error)?;
+        self.flushes = flushes;
+        self.mark.set(flushes)?;
         self.flush_took = Some(begun.elapsed());
         Ok(())
     }
@@ -267,12 +337,8 @@ impl Kv for Engine {
     }
 
     fn scan_pinned(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), StorageError> {
-        let Some(snapshot) = self.pinned.as_ref().filter(|_| !range.is_empty()) else { return Ok(()) };
-        let pairs = match &range.to {
-            Some(to) => snapshot.range(&self.store, range.from.clone()..to.clone()),
-            None => snapshot.range(&self.store, range.from.clone()..),
-        };
-        visit_all(pairs, visit)
+        let Some(snapshot) = &self.pinned else { return Ok(()) };
+        scan_snapshot(snapshot, &self.store, range, Direction::Forward, visit)
     }
 
     fn unpin(&mut self) {
@@ -283,3 +349,6 @@ impl Kv for Engine {
         self.store.disk_space()
     }
 }
+
+#[cfg(test)]
+mod tests;

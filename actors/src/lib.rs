@@ -30,6 +30,8 @@ pub mod observe;
 pub mod shell;
 pub mod storage;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod transaction_coordinator;
 
 pub use node::{Arbiters, Node, NodeConfig, Opened, open};

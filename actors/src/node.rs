@@ -6,7 +6,7 @@
 //! A witness runs the same actors: the machines that it has no use for hear nothing that they act on.
 
 use crate::election::ElectionActor;
-use crate::engine::FaultPlan;
+use crate::engine::{FaultPlan, Frozen};
 use crate::figures::StorageFigures;
 use crate::gateway::{CallReplies, ClientCall, Leading, NodeReport};
 use crate::hands::{End, Hands, OnEnd, Outbox};
@@ -15,7 +15,7 @@ use crate::lock_manager::LockManager;
 use crate::mailboxes::Mailboxes;
 use crate::observe::Observer;
 use crate::shell::{Begin, Hosted, Observe, Shell};
-use crate::storage::{self, StorageHandle};
+use crate::storage::{self, Freeze, StorageHandle};
 use crate::sync::SyncActor;
 use crate::transaction_coordinator::TransactionCoordinator;
 use actix::{Actor, Addr};
@@ -26,7 +26,7 @@ use lockstep_protocol::change::Change;
 use lockstep_protocol::coordinator::Coordinator;
 use lockstep_protocol::election::Election;
 use lockstep_protocol::heartbeat::Heartbeats;
-use lockstep_protocol::ids::{Address, Incarnation, Millis, Peer, RequestId, ViewNumber, Voter};
+use lockstep_protocol::ids::{Address, Hash, Incarnation, Index, Millis, Peer, RequestId, ViewNumber, Voter};
 use lockstep_protocol::lock::LockTable;
 use lockstep_protocol::machine::{Limits, Note, Setup, Timing};
 use lockstep_protocol::message::Envelope;
@@ -35,13 +35,15 @@ use lockstep_protocol::read::Reads;
 use lockstep_protocol::replica::Replica;
 use lockstep_protocol::route::{self, Known, LetterRefused};
 use lockstep_protocol::status::NodeStatus;
+use lockstep_protocol::storage::scan::scan;
 use lockstep_protocol::storage::{Recovered, StorageError, StorageEvent};
 use lockstep_protocol::store::VIEWS_MAX;
 use lockstep_protocol::sync::Sync;
+use lockstep_protocol::verify::{FreezeAnswer, ScanAnswer};
 use lockstep_protocol::view::View;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long a client's call may wait at a node: longer than any gateway waits, so that nothing is kept for ever.
@@ -52,6 +54,12 @@ const OBSERVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many view changes a report tells of.
 const REPORT_CHANGES: usize = 10;
+
+/// How long what was frozen is kept for the scan of it: it keeps files on the disk that the engine is done with.
+const FREEZE_KEPT: Duration = Duration::from_secs(60);
+
+/// The longest that a freeze waits for its index.
+const FREEZE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How often a primary that is to hand over is told so.
 const HAND_OVER_REPEAT: Duration = Duration::from_millis(250);
@@ -110,7 +118,7 @@ pub fn open(config: NodeConfig, on_end: OnEnd) -> Result<Opened, StorageError> {
         None => log::error!("the storage spoke before it was asked"),
     };
     let on_failure = move |failure: StorageError| {
-        log::error!("{failure}");
+        log::error!("{failure}{}", failure.remedy());
         end(End::Halted(&failure.to_string()));
     };
     let (storage, recovered) = storage::start_with_faults(
@@ -160,7 +168,7 @@ impl Opened {
         ));
         let _ = hears_storage.set(hands.clone()); // Set once: `self` is gone.
         let shells = Shells::start(arbiters, &hands, &setup, &Arc::new(recovered));
-        Ok(Node { hands, shells, storage })
+        Ok(Node { hands, shells, storage, frozen: Arc::default() })
     }
 }
 
@@ -242,6 +250,7 @@ pub struct Node {
     hands: Arc<Hands>,
     shells: Shells,
     storage: StorageHandle,
+    frozen: Arc<Mutex<Option<(u64, Frozen)>>>,
 }
 
 /// Forgets a request whose caller went away.
@@ -366,6 +375,65 @@ impl Node {
     pub async fn view_changes(&self, limit: usize) -> Vec<Change> {
         let read = self.storage.view_changes(limit.min(VIEWS_MAX));
         actix_rt::time::timeout(OBSERVE_PATIENCE, read).await.unwrap_or_default()
+    }
+
+    /// Keeps what it holds as it is once it has applied this entry, for one scan; after `wait`, as it is then.
+    pub async fn freeze(&self, at: Index, wait: Duration) -> FreezeAnswer {
+        if self.me().voter.node().is_none() {
+            return FreezeAnswer::NoStore;
+        }
+        let in_time = actix_rt::time::timeout(wait.min(FREEZE_WAIT_MAX), self.storage.freeze(Some(at))).await;
+        let done = match in_time {
+            Ok(done) => done,
+            Err(_) => self.storage.freeze(None).await,
+        };
+        match (done, random()) {
+            (Some(Freeze::Done(frozen, index)), Ok(ticket)) => {
+                self.keep(ticket, frozen);
+                FreezeAnswer::Frozen { ticket, index }
+            }
+            (Some(Freeze::Passed(index)), _) => FreezeAnswer::Passed { index },
+            (Some(Freeze::Done(..) | Freeze::NoStore) | None, _) => FreezeAnswer::NoStore,
+        }
+    }
+
+    /// Until it is scanned, and not for ever.
+    fn keep(&self, ticket: u64, frozen: Frozen) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some((ticket, frozen));
+        let node = self.clone();
+        actix_rt::spawn(async move {
+            actix_rt::time::sleep(FREEZE_KEPT).await;
+            drop(node.take_frozen(ticket));
+        });
+    }
+
+    fn take_frozen(&self, ticket: u64) -> Option<Frozen> {
+        let mut kept = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_if(|(kept, _)| *kept == ticket).map(|(_, frozen)| frozen)
+    }
+
+    /// Reads all that was frozen under this ticket, on a thread of its own; takes as long as that does. What cannot be read is
+    /// told, and the node goes on: it ends when it needs it itself.
+    pub async fn scan(&self, ticket: u64) -> ScanAnswer {
+        let Some(frozen) = self.take_frozen(ticket) else { return ScanAnswer::Gone };
+        let (reply, read) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().name("scan".into()).spawn(move || {
+            let _ = reply.send(scan(&frozen)); // Who asked may have gone.
+        });
+        match (thread, read.await) {
+            (Ok(_), Ok(Ok(scan))) => ScanAnswer::Whole(scan),
+            (Ok(_), Ok(Err(error))) => {
+                log::error!("a scan of all that is stored here: {error}");
+                ScanAnswer::Unreadable(error.to_string())
+            }
+            (Ok(_), Err(_)) => ScanAnswer::Gone,
+            (Err(error), _) => ScanAnswer::Unreadable(format!("it cannot start a thread: {error}")),
+        }
+    }
+
+    /// The chain at an index, as far as the log knows it (any more).
+    pub async fn chain_at(&self, at: Index) -> Option<Hash> {
+        actix_rt::time::timeout(OBSERVE_PATIENCE, self.storage.chain_at(at)).await.ok().flatten()
     }
 
     /// asks the machines to hand over, if this node leads others, and waits until another primary's view is in force

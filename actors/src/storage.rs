@@ -3,16 +3,17 @@
 //! - The thread takes all that waits for it at once, and flushes once for all of it: the more load, the larger the groups.
 //! - What it says goes to `on_events`, in order. After an error it says so once, to `on_failure`, and serves nothing more:
 //!   a failed flush stops the node, and is never tried again in place.
+//! - Whoever wants to read all that it holds has it frozen at one index, and reads that on a thread of its own: writes go on.
 //! - When the last handle is gone, it flushes, ends, and lets the data directory go.
 //!
 //! Not an actor: a blocking call would stand in the way of everything else on an actor's thread.
 //!
 //! Not here: what is asked (`lockstep_protocol`), and what follows from a failure (the wiring ends the process).
 
-use crate::engine::{Engine, FaultPlan};
+use crate::engine::{Engine, FaultPlan, Frozen};
 use crate::figures::StorageFigures;
 use lockstep_protocol::change::Change;
-use lockstep_protocol::ids::{Incarnation, Voter};
+use lockstep_protocol::ids::{Hash, Incarnation, Index, Voter};
 use lockstep_protocol::machine::Limits;
 use lockstep_protocol::storage::kv::Kv;
 use lockstep_protocol::storage::{Recovered, Storage, StorageError, StorageEvent, StorageRequest};
@@ -36,14 +37,59 @@ const GROUP_REQUESTS_MAX: usize = 256;
 enum Call {
     /// By a machine.
     Serve(StorageRequest),
-    /// For people: the records of the last view changes.
-    ViewChanges { limit: usize, reply: oneshot::Sender<Vec<Change>> },
+    /// For people.
+    Look(Look),
     /// To end.
     Stop,
 }
 
-/// How many records somebody wants to see, and where to.
-type Look = (usize, oneshot::Sender<Vec<Change>>);
+/// What somebody wants to see of it, and where to.
+enum Look {
+    /// The records of the last view changes.
+    ViewChanges { limit: usize, reply: oneshot::Sender<Vec<Change>> },
+    /// The chain at an index.
+    Chain { at: Index, reply: oneshot::Sender<Option<Hash>> },
+    /// All tables, as they are at an index, or now.
+    Freeze { at: Option<Index>, reply: oneshot::Sender<Freeze> },
+}
+
+/// What became of the wish to have all tables frozen.
+#[derive(Debug)]
+pub enum Freeze {
+    /// They are, and this is the last applied entry.
+    Done(Frozen, Index),
+    /// More was applied already: this is the last.
+    Passed(Index),
+    /// A snapshot is being installed.
+    NoStore,
+}
+
+/// Who waits for an index to come.
+#[derive(Default)]
+struct Freezes(Vec<(Index, oneshot::Sender<Freeze>)>);
+
+impl Freezes {
+    fn wants(&mut self, at: Option<Index>, reply: oneshot::Sender<Freeze>, storage: &mut Storage<Engine>) {
+        let (applied, _) = storage.applied();
+        let told = match at {
+            _ if !storage.is_whole() => Freeze::NoStore,
+            Some(at) if at > applied => return self.0.push((at, reply)),
+            Some(at) if at < applied => Freeze::Passed(applied),
+            Some(_) | None => Freeze::Done(storage.kv_mut().freeze(), applied),
+        };
+        let _ = reply.send(told); // Who asked may have gone.
+    }
+
+    /// This is the last applied entry now.
+    fn reached(&mut self, engine: &Engine, applied: Index) {
+        let is_due = |(at, reply): &mut (Index, oneshot::Sender<Freeze>)| *at <= applied || reply.is_closed();
+        for (at, reply) in self.0.extract_if(.., is_due) {
+            // Entries that came by synchronisation are applied several at once.
+            let told = if at == applied { Freeze::Done(engine.freeze(), applied) } else { Freeze::Passed(applied) };
+            let _ = reply.send(told); // Who asked may have gone.
+        }
+    }
+}
 
 /// Asks the storage. Clones ask the same one.
 #[derive(Clone, Debug)]
@@ -63,8 +109,27 @@ impl StorageHandle {
     /// The records of the last view changes, oldest first, as they are applied here; none once the storage has ended.
     pub async fn view_changes(&self, limit: usize) -> Vec<Change> {
         let (reply, read) = oneshot::channel();
-        let _ = self.calls.send(Call::ViewChanges { limit, reply }); // When it has ended, `read` says so.
+        self.look(Look::ViewChanges { limit, reply });
         read.await.unwrap_or_default()
+    }
+
+    /// The chain at an index that the log still knows; none once the storage has ended.
+    pub async fn chain_at(&self, at: Index) -> Option<Hash> {
+        let (reply, read) = oneshot::channel();
+        self.look(Look::Chain { at, reply });
+        read.await.unwrap_or_default()
+    }
+
+    /// All tables as they are when this entry is the last applied one, or as they are now. Waits until that entry comes; none
+    /// once the storage has ended.
+    pub async fn freeze(&self, at: Option<Index>) -> Option<Freeze> {
+        let (reply, done) = oneshot::channel();
+        self.look(Look::Freeze { at, reply });
+        done.await.ok()
+    }
+
+    fn look(&self, look: Look) {
+        let _ = self.calls.send(Call::Look(look)); // When it has ended, nobody answers.
     }
 
     /// What it counts.
@@ -145,21 +210,32 @@ fn serve_all(
     figures: &StorageFigures,
     on_events: &OnEvents,
 ) -> Result<(), StorageError> {
+    let mut freezes = Freezes::default();
     loop {
         let (requests, looks, is_last) = next_group(waiting);
         let count = requests.len();
-        let events = storage.perform(requests)?;
+        let events = storage.perform_watched(requests, &mut |engine, applied| freezes.reached(engine, applied))?;
         figures.served(count, storage.kv_mut().take_flush_time());
         if !events.is_empty() {
             on_events(events);
         }
-        for (limit, reply) in looks {
-            let _ = reply.send(storage.view_changes(limit)?); // Who asked may have gone.
+        for look in looks {
+            show(storage, look, &mut freezes)?;
         }
         if is_last {
             return storage.kv_mut().flush();
         }
     }
+}
+
+fn show(storage: &mut Storage<Engine>, look: Look, freezes: &mut Freezes) -> Result<(), StorageError> {
+    // Who asked may have gone: that is no error.
+    match look {
+        Look::ViewChanges { limit, reply } => drop(reply.send(storage.view_changes(limit)?)),
+        Look::Chain { at, reply } => drop(reply.send(storage.chain_at(at)?)),
+        Look::Freeze { at, reply } => freezes.wants(at, reply, storage),
+    }
+    Ok(())
 }
 
 /// Waits for a request, and takes what waits behind it; and says whether that was the last.
@@ -169,7 +245,7 @@ fn next_group(waiting: &Receiver<Call>) -> (Vec<StorageRequest>, Vec<Look>, bool
     for call in std::iter::once(first).chain(waiting.try_iter()) {
         match call {
             Call::Serve(request) => requests.push(request),
-            Call::ViewChanges { limit, reply } => looks.push((limit, reply)),
+            Call::Look(look) => looks.push(look),
             Call::Stop => return (requests, looks, true),
         }
         if requests.len() + looks.len() >= GROUP_REQUESTS_MAX {

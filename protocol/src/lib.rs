@@ -16,7 +16,7 @@
 //!
 //! The words: [`ids`], [`view`], [`member`], [`change`], [`log`], [`operation`], [`operator`], [`message`]. The frame: [`machine`], [`storage`], [`route`], [`node`].
 //! A write: [`lock`], [`replica`], [`coordinator`], [`store`]. A read: [`read`]. A failure: [`heartbeat`], [`election`],
-//! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`], [`outlook`], [`tally`]. How it is shown to work: `sim`.
+//! [`campaign`]. A node: [`birth`], [`sync`]. What people see: [`status`], [`outlook`], [`tally`], [`verify`]. How it is shown to work: `sim`.
 
 pub mod birth;
 pub mod campaign;
@@ -47,4 +47,5 @@ pub mod sync;
 pub mod tally;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 pub mod view;

@@ -5,11 +5,12 @@
 //!
 //! Not here: what may be written (`replica.rs`, `sync.rs`), and what an operation does (`store.rs`).
 //!
-//! [`kv`] is the table that an engine offers, `recover` what is found at start, `serve` the requests, `slots` the log,
+//! [`kv`] is the table that an engine offers, `recover` what is found at start, [`scan`] reads all, `serve` the requests, `slots` the log,
 //! `snapshot` what joining nodes give and take.
 
 pub mod kv;
 mod recover;
+pub mod scan;
 mod serve;
 mod slots;
 mod snapshot;
@@ -280,10 +281,10 @@ pub enum Writer {
 /// Why the storage cannot go on. The node ends; recovery reads the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// The engine failed: no space, a device error, a failed flush.
+    /// The engine failed: no space, a device error, a failed flush. With the cause mended, the node goes on where it was.
     #[error("the storage engine failed: {0}")]
     Engine(String),
-    /// What was read back is not what was written.
+    /// What was read back is not what was written. The directory is of no use any more ([`StorageError::remedy`]).
     #[error("{place} is damaged: {reason}")]
     Damaged {
         /// Where.
@@ -299,4 +300,18 @@ pub enum StorageError {
         /// Whom the settings name.
         ours: Voter,
     },
+}
+
+impl StorageError {
+    /// What an operator does about it, as the end of a sentence; nothing when the error says it itself.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Engine(_) | Self::Owner { .. } => "",
+            Self::Damaged { .. } => {
+                "; while another data node serves, put this data directory aside and start with an empty one: it joins, and \
+                 copies everything"
+            }
+        }
+    }
 }

@@ -29,7 +29,7 @@ use crate::member::Members;
 use crate::operation::{
     Action, Channel, ChannelName, LoggedOperation, Message, Operation, OperationError, Outcome, Text, UserName,
 };
-use crate::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
+use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, WriteBatch};
 use crate::storage::{StorageError, Verdict};
 use answers::NewKeys;
 use changes::{Changes, encode};
@@ -91,8 +91,9 @@ pub struct Applied {
 ///
 /// # Errors
 /// When the engine fails, or the table is damaged.
-pub fn state<K: Kv>(kv: &K) -> Result<State, StorageError> {
-    Ok(Changes::new(kv).read(keys::STATE)?.unwrap_or_default())
+pub fn state<K: ReadKv>(kv: &K) -> Result<State, StorageError> {
+    let bytes = kv.get(Table::Store, keys::STATE)?;
+    Ok(bytes.map(|bytes| changes::decode(keys::STATE, &bytes)).transpose()?.unwrap_or_default())
 }
 
 /// Works out what an entry does to the store. The caller has checked that it follows the last one.
@@ -308,14 +309,19 @@ pub fn members<K: Kv>(kv: &K) -> Result<Members, StorageError> {
 ///
 /// # Errors
 /// When the engine fails.
-pub fn digest<K: Kv>(kv: &K) -> Result<Hash, StorageError> {
+pub fn digest<K: ReadKv>(kv: &K) -> Result<Hash, StorageError> {
     let mut hasher = blake3::Hasher::new();
     kv.scan(Table::Store, &KeyRange::all(), Direction::Forward, &mut |key, value| {
-        hasher.update(&(key.len() as u64).to_be_bytes());
-        hasher.update(key);
-        hasher.update(&(value.len() as u64).to_be_bytes());
-        hasher.update(value);
+        digest_pair(&mut hasher, key, value);
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(Hash(*hasher.finalize().as_bytes()))
+}
+
+/// Adds a pair to a digest of the store.
+pub(crate) fn digest_pair(hasher: &mut blake3::Hasher, key: &[u8], value: &[u8]) {
+    for part in [key, value] {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
 }

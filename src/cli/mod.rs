@@ -1,6 +1,6 @@
 //! The commands, one file each, and the command line that names them.
 //!
-//! Exit codes: 0 done, 1 not done (or, of `status`, degraded), 2 a wrong command line (or, of `status`, not serving).
+//! Exit codes: 0 done, 1 not done (or, of `status`, degraded; of `verify`, not equal), 2 a wrong command line (or, of `status`, not serving).
 
 mod api;
 mod bench;
@@ -18,6 +18,7 @@ pub mod sim;
 mod star;
 mod stars;
 mod status;
+mod verify;
 mod why;
 
 use clap::{Parser, Subcommand};
@@ -67,6 +68,8 @@ enum Command {
     Remove(operator::Remove),
     /// Take a data node out of the view for a while, before maintenance
     Drain(operator::Drain),
+    /// Compare what all replicas hold, byte by byte: exit code 0 all equal, 1 one differs or was not read
+    Verify(verify::Arguments),
     /// Last resort: make one stopped data node a cluster of its own
     Recover(recover::Arguments),
     /// Run the protocol in the simulator: one seed, one run
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Health(arguments) => health::run(&arguments),
         Command::Remove(arguments) => operator::remove(&arguments),
         Command::Drain(arguments) => operator::drain(&arguments),
+        Command::Verify(arguments) => block_on(verify::run(arguments)),
         Command::Recover(arguments) => recover::run(&arguments),
         Command::Sim(arguments) => Ok(sim::run(&arguments)),
         Command::Bench(arguments) => block_on(bench::run(*arguments)),

@@ -16,7 +16,7 @@ use lockstep_protocol::ids::{Address, NodeId, ViewNumber, Voter, WitnessName};
 use lockstep_protocol::operation::Answer;
 use lockstep_protocol::operator::{OperatorAnswer, OperatorCall};
 use lockstep_protocol::view::View;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub struct Drain {
 
 /// Removes a node for good.
 pub fn remove(arguments: &Remove) -> Result<ExitCode, Failure> {
-    let said = block_on(async { Operator::new(&arguments.target)?.remove(voter(&arguments.node)).await })?;
+    let said = block_on(async { Operator::of(&arguments.target)?.remove(voter(&arguments.node)).await })?;
     println!("{said}");
     Ok(ExitCode::SUCCESS)
 }
@@ -69,7 +69,7 @@ pub fn remove(arguments: &Remove) -> Result<ExitCode, Failure> {
 /// Drains a node, or ends that.
 pub fn drain(arguments: &Drain) -> Result<ExitCode, Failure> {
     let id = NodeId(arguments.node);
-    let said = block_on(async { Operator::new(&arguments.target)?.drain(id, !arguments.end).await })?;
+    let said = block_on(async { Operator::of(&arguments.target)?.drain(id, !arguments.end).await })?;
     println!("{said}");
     Ok(ExitCode::SUCCESS)
 }
@@ -83,18 +83,24 @@ fn voter(text: &str) -> Voter {
 }
 
 /// Who asks.
-struct Operator {
-    gateway: Gateway,
-    port: CallClient,
+pub struct Operator {
+    /// Finds the nodes.
+    pub gateway: Gateway,
+    /// Asks one of them.
+    pub port: CallClient,
     patience: Duration,
 }
 
 impl Operator {
-    fn new(target: &Target) -> Result<Self, Failure> {
-        let as_gateway = Settings::load(Some(&target.config), Role::Gateway);
-        let settings = as_gateway.or_else(|_| Settings::load(Some(&target.config), Role::Node))?;
+    fn of(target: &Target) -> Result<Self, Failure> {
+        Self::new(&target.config, Duration::from_secs(target.patience))
+    }
+
+    /// With the seeds and the secret out of the settings of any process.
+    pub fn new(config: &Path, patience: Duration) -> Result<Self, Failure> {
+        let as_gateway = Settings::load(Some(config), Role::Gateway);
+        let settings = as_gateway.or_else(|_| Settings::load(Some(config), Role::Node))?;
         let secret = settings.secret()?.as_str().to_owned();
-        let patience = Duration::from_secs(target.patience);
         let config = GatewayConfig {
             data_nodes: settings.data_nodes(),
             request_timeout: patience,

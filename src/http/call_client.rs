@@ -13,8 +13,9 @@ use lockstep_actors::gateway::{
     CallFailed, CallReplies, CallReply, CallRequest, ClientCall, Leading, NodePort, NodeReport,
 };
 use lockstep_protocol::change::Change;
-use lockstep_protocol::ids::{Address, ViewNumber};
+use lockstep_protocol::ids::{Address, Hash, Index, ViewNumber};
 use lockstep_protocol::operation::Action;
+use lockstep_protocol::verify::{FreezeAnswer, ScanAnswer};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -86,13 +87,52 @@ impl CallClient {
         what: &str,
         read: impl Fn(&[u8]) -> Option<T> + 'static,
     ) -> LocalBoxFuture<'static, Result<T, CallFailed>> {
+        self.ask_within(ASK_PATIENCE, of, what, read)
+    }
+
+    fn ask_within<T>(
+        &self,
+        patience: Duration,
+        of: &Address,
+        what: &str,
+        read: impl Fn(&[u8]) -> Option<T> + 'static,
+    ) -> LocalBoxFuture<'static, Result<T, CallFailed>> {
         let (shared, of, url) = (self.shared.clone(), of.clone(), peer_http::url(of, what));
         let ask = async move {
-            let body = peer_http::get(&shared.client, &url, ASK_PATIENCE).await;
+            let body = peer_http::get(&shared.client, &url, patience).await;
             let body = body.map_err(|failed| shared.failed(&of, failed))?;
             read(&body).ok_or_else(|| CallFailed::Refused("an answer that cannot be read".to_owned()))
         };
         ask.boxed_local()
+    }
+}
+
+/// What only an operator asks.
+impl CallClient {
+    /// Has a node keep what it holds once it has applied this entry, or as it is after `wait`.
+    pub fn freeze(
+        &self,
+        of: &Address,
+        at: Index,
+        wait: Duration,
+    ) -> LocalBoxFuture<'static, Result<FreezeAnswer, CallFailed>> {
+        let what = format!("freeze?at={at}&wait_ms={}", wait.as_millis());
+        self.ask_within(ASK_PATIENCE + wait, of, &what, |body| postcard::from_bytes(body).ok())
+    }
+
+    /// Has a node read all that it froze.
+    pub fn scan(
+        &self,
+        of: &Address,
+        ticket: u64,
+        patience: Duration,
+    ) -> LocalBoxFuture<'static, Result<ScanAnswer, CallFailed>> {
+        self.ask_within(patience, of, &format!("scan?ticket={ticket}"), |body| postcard::from_bytes(body).ok())
+    }
+
+    /// The chain of a node's log at an index, if it knows it (any more).
+    pub fn chain_at(&self, of: &Address, at: Index) -> LocalBoxFuture<'static, Result<Option<Hash>, CallFailed>> {
+        self.ask(of, &format!("chain?at={at}"), |body| postcard::from_bytes(body).ok())
     }
 }
 

@@ -8,6 +8,9 @@
 //! | `GET /peer/v1/leading?known=` | | postcard, `Leading` |
 //! | `GET /peer/v1/status` | | JSON, `NodeReport` |
 //! | `GET /peer/v1/changes?limit=` | | postcard, `Vec<Change>`: why views changed |
+//! | `GET /peer/v1/freeze?at=&wait_ms=` | | postcard, `FreezeAnswer`: all that it holds, kept at one index |
+//! | `GET /peer/v1/scan?ticket=` | | postcard, `ScanAnswer`; takes as long as reading all that was frozen |
+//! | `GET /peer/v1/chain?at=` | | postcard, `Option<Hash>`: the log's chain at an index |
 //! | `GET /peer/v1/watch` | | a body that ends when this process does |
 //!
 //! Every request shows the cluster's secret and its protocol version; without them nothing is read, and nothing changes.
@@ -31,7 +34,7 @@ use futures_util::stream::unfold;
 use futures_util::{Stream, StreamExt};
 use lockstep_actors::Node;
 use lockstep_actors::gateway::{CallRequest, DiskReport};
-use lockstep_protocol::ids::ViewNumber;
+use lockstep_protocol::ids::{Index, ViewNumber};
 use lockstep_protocol::message::{Envelope, PROTOCOL_VERSION};
 use lockstep_protocol::route::LetterRefused;
 use serde::{Deserialize, Serialize};
@@ -237,6 +240,34 @@ async fn changes(api: web::Data<PeerApi>, query: web::Query<Limit>) -> Result<Ht
     encoded(&api.node()?.view_changes(query.limit).await)
 }
 
+#[derive(Deserialize)]
+struct FreezeAt {
+    at: u64,
+    wait_ms: u64,
+}
+
+async fn freeze(api: web::Data<PeerApi>, query: web::Query<FreezeAt>) -> Result<HttpResponse, PeerRefused> {
+    encoded(&api.node()?.freeze(Index(query.at), Duration::from_millis(query.wait_ms)).await)
+}
+
+#[derive(Deserialize)]
+struct Ticket {
+    ticket: u64,
+}
+
+async fn scan(api: web::Data<PeerApi>, query: web::Query<Ticket>) -> Result<HttpResponse, PeerRefused> {
+    encoded(&api.node()?.scan(query.ticket).await)
+}
+
+#[derive(Deserialize)]
+struct At {
+    at: u64,
+}
+
+async fn chain(api: web::Data<PeerApi>, query: web::Query<At>) -> Result<HttpResponse, PeerRefused> {
+    encoded(&api.node()?.chain_at(Index(query.at)).await)
+}
+
 async fn watch(api: web::Data<PeerApi>) -> Result<HttpResponse, PeerRefused> {
     api.node()?;
     Ok(HttpResponse::Ok().content_type("application/octet-stream").streaming(watch_body(api.stopping.clone())))
@@ -262,6 +293,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
             .route("/leading", web::get().to(leading))
             .route("/status", web::get().to(status))
             .route("/changes", web::get().to(changes))
+            .route("/freeze", web::get().to(freeze))
+            .route("/scan", web::get().to(scan))
+            .route("/chain", web::get().to(chain))
             .route("/watch", web::get().to(watch)),
     );
 }

@@ -2,18 +2,16 @@
 
 use super::{OnEvents, OnFailure, StorageHandle, start, start_with_faults};
 use crate::engine::{Engine, FaultPlan};
-use lockstep_protocol::ids::{
-    Attempt, Hash, Incarnation, Index, NodeId, SessionId, Timestamp, ViewNumber, Voter, WriteId,
-};
-use lockstep_protocol::log::{Batch, Entry, LogRecord};
+use crate::testing::{apply, copy_directory, history, post, write_log};
+use lockstep_protocol::ids::{Hash, Incarnation, Index, NodeId, SessionId, Timestamp, Voter, WriteId};
+use lockstep_protocol::log::Entry;
 use lockstep_protocol::machine::Limits;
-use lockstep_protocol::operation::{
-    Action, ChannelName, Found, KeyOwner, LoggedOperation, Operation, Page, Query, Text,
-};
-use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
+use lockstep_protocol::operation::{ChannelName, Found, Page, Query};
+use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, WriteBatch};
 use lockstep_protocol::storage::{Recovered, Storage, StorageError, StorageEvent, StorageRequest, Writer};
 use std::fs;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -29,54 +27,6 @@ fn voter() -> Voter {
 fn open(directory: &Path) -> (Storage<Engine>, Recovered) {
     let engine = Engine::open(directory, FaultPlan::default()).expect("opens");
     Storage::open(engine, voter(), Incarnation(7), &Limits::default()).expect("opens")
-}
-
-fn post(index: u64, prev_hash: Hash, texts: u64) -> Arc<Entry> {
-    let channel = ChannelName::new("general").expect("a name");
-    let logged = |n: u64| {
-        let at = Timestamp(index * 1_000_000 + n);
-        let text = Text::new(&format!("message {n} of entry {index}, about as long as most are")).expect("a text");
-        let action = Action::Post { channel: channel.clone(), text, create_channel: true };
-        let owner = KeyOwner::new("ada", &format!("{index}-{n}")).expect("a key");
-        LoggedOperation { operation: Operation { owner, action }, channel: channel.clone(), at }
-    };
-    let operations = (0..texts).map(logged).collect();
-    Arc::new(Entry::new(
-        Index(index),
-        prev_hash,
-        Batch::Operations { operations, keys_at: Timestamp(0), expire_keys_before: Timestamp(0) },
-    ))
-}
-
-fn history(entries: u64) -> Vec<Arc<Entry>> {
-    let mut history: Vec<Arc<Entry>> = Vec::new();
-    for index in 1..=entries {
-        let prev_hash = history.last().map(|entry| entry.hash).unwrap_or_default();
-        history.push(post(index, prev_hash, 1));
-    }
-    history
-}
-
-fn write_log(entry: &Arc<Entry>) -> StorageRequest {
-    let commit_index = entry.index.before();
-    let record = LogRecord { entry: Arc::clone(entry), view: ViewNumber(1), attempt: Attempt(1), commit_index };
-    StorageRequest::WriteLog { write: WriteId(entry.index.0), record }
-}
-
-fn apply(entry: &Arc<Entry>) -> StorageRequest {
-    StorageRequest::Apply { entry: Arc::clone(entry) }
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("creates");
-    for found in fs::read_dir(from).expect("reads") {
-        let path = found.expect("reads").path();
-        let copy = to.join(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => copy_directory(&path, &copy),
-            false => drop(fs::copy(&path, &copy).expect("copies")),
-        }
-    }
 }
 
 #[test]
@@ -95,6 +45,15 @@ fn section_9_a_killed_process_leaves_all_that_was_told() {
     assert_eq!((again.digest(), again.log_span()), (storage.digest(), storage.log_span()));
 }
 
+/// A copy of a directory whose journal somebody changes.
+fn with_journal(directory: &Path, change: impl FnOnce(&fs::File)) -> TempDir {
+    let left = TempDir::new().expect("a directory");
+    copy_directory(directory, left.path());
+    let journal = fs::File::options().write(true).open(left.path().join("engine/0.jnl")).expect("opens");
+    change(&journal);
+    left
+}
+
 #[test]
 fn section_9_a_torn_journal_loses_only_what_was_not_flushed() {
     let directory = TempDir::new().expect("a directory");
@@ -102,19 +61,46 @@ fn section_9_a_torn_journal_loses_only_what_was_not_flushed() {
     let entries = history(3);
     storage.perform(vec![write_log(&entries[0]), apply(&entries[0])]).expect("performs");
     let flushed = journal_length(directory.path());
-    storage.perform(vec![write_log(&entries[1])]).expect("performs");
+    storage.perform(vec![apply(&entries[1])]).expect("performs, and flushes nothing");
     let written = journal_length(directory.path());
     assert!(flushed < written, "{flushed} {written}");
-    for length in [written - 1, (flushed + written) / 2, flushed + 1] {
-        let left = TempDir::new().expect("a directory");
-        copy_directory(directory.path(), left.path());
-        let journal = fs::File::options().write(true).open(left.path().join("engine/0.jnl")).expect("opens");
-        journal.set_len(length).expect("cuts");
+    let middle = (flushed + written) / 2;
+    let mut torn: Vec<_> = [written - 1, middle, flushed + 1, flushed]
+        .map(|length| with_journal(directory.path(), |journal| journal.set_len(length).expect("cuts")))
+        .into();
+    // A part that never reached the disk, though what lies behind it did.
+    torn.extend(
+        (flushed..written - 16).step_by(16).map(|hole| {
+            with_journal(directory.path(), |journal| journal.write_all_at(&[0; 16], hole).expect("writes"))
+        }),
+    );
+    for left in torn {
         let (mut again, recovered) = open(left.path());
-        assert_eq!((recovered.committed.0, recovered.tail.len()), (Index(1), 0), "cut to {length}");
+        assert_eq!((recovered.committed.0, recovered.tail.len()), (Index(1), 0));
         again.perform(vec![write_log(&entries[1]), apply(&entries[1])]).expect("performs");
         drop(again);
         assert_eq!(open(left.path()).1.committed.0, Index(2));
+        assert!(!left.path().join("engine/0.torn").exists());
+    }
+}
+
+#[test]
+fn section_9_a_journal_that_lost_what_was_flushed_is_refused_again_and_again() {
+    let directory = TempDir::new().expect("a directory");
+    let (mut storage, _) = open(directory.path());
+    let entries = history(2);
+    storage.perform(vec![write_log(&entries[0]), apply(&entries[0])]).expect("performs");
+    let first = journal_length(directory.path());
+    storage.perform(vec![write_log(&entries[1])]).expect("performs");
+    let written = journal_length(directory.path());
+    let cut = |length| with_journal(directory.path(), move |journal| journal.set_len(length).expect("cuts"));
+    let hole = with_journal(directory.path(), |journal| journal.write_all_at(&[0; 8], first + 2).expect("writes"));
+    for left in [cut(written - 1), cut(first), cut(0), hole] {
+        for _ in 0..2 {
+            let refused = Engine::open(left.path(), FaultPlan::default());
+            let Err(StorageError::Damaged { reason, .. }) = refused else { panic!("{refused:?}") };
+            assert!(reason.ends_with("what was flushed is lost"), "{reason}");
+        }
     }
 }
 
@@ -259,7 +245,8 @@ fn r5_the_thread_answers_in_order_and_stop_lets_the_directory_go() {
 fn r5_a_failing_flush_is_reported_once_and_nothing_is_said_to_be_durable() {
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("fail-flush");
-    let (handle, heard, failed) = started(directory.path(), FaultPlan { fail_flush_file: Some(file.clone()) });
+    let (handle, heard, failed) =
+        started(directory.path(), FaultPlan { fail_flush_file: Some(file.clone()), ..FaultPlan::default() });
     let entries = history(2);
     handle.ask(write_log(&entries[0]));
     assert!(heard.recv_timeout(PATIENCE).is_ok());

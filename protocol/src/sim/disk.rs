@@ -6,7 +6,7 @@
 //! Not here: bytes that rot, which the records' checksums find, and a disk that is copied or rolled back (section 1).
 
 use crate::storage::StorageError;
-use crate::storage::kv::{Direction, KeyRange, Kv, Table, Visit, WriteBatch};
+use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -178,7 +178,7 @@ fn visit_range(pairs: &Pairs, range: &KeyRange, direction: Direction, visit: Vis
     }
 }
 
-impl Kv for SimDisk {
+impl ReadKv for SimDisk {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.0.borrow().table(table).get(key).map(|value| value.to_vec()))
     }
@@ -186,7 +186,9 @@ impl Kv for SimDisk {
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
         visit_range(self.0.borrow().table(table), range, direction, visit)
     }
+}
 
+impl Kv for SimDisk {
     fn write(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
         let mut disk = self.0.borrow_mut();
         disk.refuse(Fault::Write)?;

@@ -94,8 +94,8 @@ impl WriteBatch {
     }
 }
 
-/// An engine. After an error nothing more is asked of it: the node ends.
-pub trait Kv {
+/// What can be read: an engine, or what was frozen of one.
+pub trait ReadKv {
     /// The value of a key.
     ///
     /// # Errors
@@ -107,7 +107,10 @@ pub trait Kv {
     /// # Errors
     /// When the engine or the visitor fails.
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError>;
+}
 
+/// An engine. After an error nothing more is asked of it: the node ends.
+pub trait Kv: ReadKv {
     /// Carries out a batch; not yet durable.
     ///
     /// # Errors
@@ -132,7 +135,7 @@ pub trait Kv {
     /// When the engine fails.
     fn pin(&mut self) -> Result<(), StorageError>;
 
-    /// [`Kv::scan`], forward, of the pinned store table; shows nothing when none is pinned.
+    /// [`ReadKv::scan`], forward, of the pinned store table; shows nothing when none is pinned.
     ///
     /// # Errors
     /// When the engine or the visitor fails.

@@ -44,9 +44,25 @@ impl<K: Kv> Storage<K> {
     /// # Errors
     /// When the engine fails, or what it holds is damaged. The node ends: nothing is tried again in place.
     pub fn perform(&mut self, requests: Vec<StorageRequest>) -> Result<Vec<StorageEvent>, StorageError> {
+        self.perform_watched(requests, &mut |_, _| {})
+    }
+
+    /// The same, for one who wants to see the tables as they are at one index: `watch` is called after each request with them
+    /// and the last applied entry.
+    ///
+    /// # Errors
+    /// As [`Storage::perform`].
+    pub fn perform_watched(
+        &mut self,
+        requests: Vec<StorageRequest>,
+        watch: &mut dyn FnMut(&K, Index),
+    ) -> Result<Vec<StorageEvent>, StorageError> {
         let mut events = Vec::new();
         for request in requests {
             let event = self.serve(request)?;
+            if !self.installing {
+                watch(&self.kv, self.state.index);
+            }
             if std::mem::take(&mut self.has_new_members) {
                 events.push(StorageEvent::Members { members: store::members(&self.kv)? });
             }

@@ -9,7 +9,7 @@
 use crate::ids::{Attempt, Hash, Index, ViewNumber};
 use crate::log::{Entry, LogRecord, seal, unseal};
 use crate::storage::StorageError;
-use crate::storage::kv::{Direction, KeyRange, Kv, Table, WriteBatch};
+use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, WriteBatch};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ fn decode(index: Index, bytes: &[u8]) -> Result<LogRecord, StorageError> {
 }
 
 /// Shows the records after `after`, in order, with their size in bytes.
-fn scan<K: Kv>(
+fn scan<K: ReadKv>(
     kv: &K,
     after: Index,
     visit: &mut dyn FnMut(LogRecord, usize) -> Result<ControlFlow<()>, StorageError>,
@@ -220,6 +220,35 @@ pub(super) fn committed(entry: &Arc<Entry>) -> LogRecord {
         attempt: Attempt::default(),
         commit_index: entry.index,
     }
+}
+
+/// Where the log begins and ends, after a look at every record: each is intact and follows the one before it, and the one at
+/// the last applied entry is the one that was applied.
+pub(super) fn check_chain<K: ReadKv>(kv: &K, applied: Index, hash: Hash) -> Result<(Index, Index), StorageError> {
+    let mut span = None;
+    let mut before: Option<Hash> = None;
+    scan(kv, Index(0), &mut |record, _| {
+        let entry = &record.entry;
+        let (first, end) = span.unwrap_or((entry.index, entry.index.before()));
+        if entry.index != end.next() {
+            return Err(damaged(end.next(), "it is missing, and later ones are there"));
+        }
+        if !entry.is_intact() || before.is_some_and(|before| entry.prev_hash != before) {
+            return Err(damaged(entry.index, format!("it does not follow {end}")));
+        }
+        let differs =
+            entry.index == applied && entry.hash != hash || entry.index.before() == applied && entry.prev_hash != hash;
+        if differs {
+            return Err(damaged(entry.index, format!("the store was applied from another one ({hash})")));
+        }
+        (span, before) = (Some((first, entry.index)), Some(entry.hash));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let (first, end) = span.unwrap_or((applied.next(), applied));
+    if end < applied {
+        return Err(damaged(applied, format!("it is gone; the log ends at {end}")));
+    }
+    Ok((first, end))
 }
 
 /// Writes records again as they are (section 9).

@@ -10,7 +10,8 @@ use crate::machine::Limits;
 use crate::member::Members;
 use crate::operation::{Action, ChannelName, KeyOwner, LoggedOperation, Operation, Text};
 use crate::sim::disk::{Fault, SimDisk};
-use crate::storage::kv::{Kv, Table, WriteBatch};
+use crate::storage::kv::{Kv, ReadKv, Table, WriteBatch};
+use crate::storage::scan::scan;
 use crate::storage::{Recovered, Storage, StorageError, StorageEvent, StorageRequest, VoteRecord, Writer};
 use crate::view::{Seat, View};
 use std::sync::Arc;
@@ -608,4 +609,66 @@ fn section_9_what_is_damaged_is_refused_by_name() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn s5_a_scan_reads_all_and_says_what_is_damaged_by_name() {
+    let history = posts(4);
+    let disk = SimDisk::new();
+    let (mut storage, _) = open(&disk);
+    run(&mut storage, &history.entries[..3]);
+    storage.perform(vec![write_log(&history.entries[3], 2)]).expect("performs");
+    let found = scan(&disk).expect("reads");
+    assert_eq!((found.index, found.hash), storage.applied());
+    assert_eq!((Ok(found.digest), (found.log_first, found.log_end)), (storage.digest(), (Index(1), Index(4))));
+    assert!(found.pairs > 3 && found.bytes > 100, "{found:?}");
+    let other = crate::log::seal(&record(&Arc::new(Entry::new(Index(2), Hash([3; 32]), Batch::Courses(vec![]))), 1));
+    let slot = |index: u64| index.to_be_bytes();
+    let changed = Arc::new(Entry { batch: Batch::Courses(vec![]), ..(*history.entries[1]).clone() });
+    let changed = crate::log::seal(&record(&changed, 1));
+    let cases = [
+        (Table::Log, slot(1).to_vec(), Some(b"rubbish".to_vec()), "log record 1"),
+        (Table::Log, slot(2).to_vec(), Some(changed), "log record 2"),
+        (Table::Log, slot(2).to_vec(), Some(other), "log record 2"),
+        (Table::Log, slot(2).to_vec(), None, "log record 2"),
+        (Table::Log, slot(4).to_vec(), Some(crate::log::seal(&record(&history.entries[2], 0))), "log record 4"),
+        (Table::Store, b"a".to_vec(), Some(vec![0xff; 3]), "store key \"a\""),
+    ];
+    for (table, key, value, expected) in cases {
+        let before = disk.get(table, &key).expect("reads");
+        disk.clone().write(WriteBatch { writes: vec![(table, key.clone(), value)] }).expect("writes");
+        assert!(matches!(scan(&disk), Err(StorageError::Damaged { place, .. }) if place == expected), "{expected}");
+        disk.clone().write(WriteBatch { writes: vec![(table, key, before)] }).expect("writes");
+    }
+    assert_eq!(scan(&disk), Ok(found));
+}
+
+#[test]
+fn s5_a_scan_knows_a_log_that_does_not_lead_to_the_store() {
+    let (history, mut other) = (posts(2), History::default());
+    ["a", "b"].iter().for_each(|text| drop(other.post(5, text)));
+    let disk = SimDisk::new();
+    let (mut storage, _) = open(&disk);
+    run(&mut storage, &history.entries);
+    for entry in &other.entries {
+        let mut batch = WriteBatch::default();
+        batch.put(Table::Log, entry.index.0.to_be_bytes().to_vec(), crate::log::seal(&record(entry, 0)));
+        storage.kv_mut().write(batch).expect("writes");
+    }
+    assert!(matches!(scan(&disk), Err(StorageError::Damaged { place, .. }) if place == "log record 2"));
+}
+
+#[test]
+fn s5_whoever_watches_sees_each_index_in_the_middle_of_a_group() {
+    let history = posts(3);
+    let disk = SimDisk::new();
+    let (mut storage, _) = open(&disk);
+    let requests = history.entries.iter().flat_map(|entry| [write_log(entry, entry.index.0 - 1), apply(entry)]);
+    let mut seen = Vec::new();
+    let watch = &mut |kv: &SimDisk, index: Index| seen.push((index, scan(kv).map(|scan| scan.index)));
+    storage.perform_watched(requests.collect(), watch).expect("performs");
+    let expected: Vec<_> = [0, 1, 1, 2, 2, 3].map(|index| (Index(index), Ok(Index(index)))).into();
+    assert_eq!(seen, expected);
+    assert_eq!(storage.chain_at(Index(2)), Ok(Some(history.entries[1].hash)));
+    assert_eq!((storage.chain_at(Index(0)), storage.chain_at(Index(4))), (Ok(Some(Hash::default())), Ok(None)));
 }
