@@ -6,17 +6,32 @@
 //!
 //! Not here: S1 to S5 themselves (`checker.rs`).
 
-use super::story::Weight;
-use super::world::World;
+use super::checker::Checker;
+use super::node::{Mirror, Node};
+use super::story::{Trace, Weight};
 use crate::ids::{Attempt, Hash, Index, ViewNumber};
 use crate::invariant::{Checked, Rule, Violation, require};
-use crate::machine::Note;
+use crate::machine::{Note, Timing};
 use crate::message::{BallotAnswer, PeerMessage};
-use crate::storage::{Recovered, StorageError, StorageRequest};
+use crate::storage::{Recovered, StorageRequest};
 use crate::view::View;
 use std::sync::Arc;
 
-impl World {
+/// Who looks: at the nodes of one run, with its record.
+pub(super) struct Observer<'a> {
+    /// The nodes.
+    pub nodes: &'a mut [Node],
+    /// What was decided and answered.
+    pub checker: &'a mut Checker,
+    /// Where lines go.
+    pub trace: &'a mut Trace,
+    /// Time limits, which say what a record may tell.
+    pub timing: &'a Timing,
+    /// Microseconds from the start of the run.
+    pub now: u64,
+}
+
+impl Observer<'_> {
     /// A node says this.
     pub(super) fn said(&mut self, node: usize, message: &PeerMessage) -> Checked {
         match message {
@@ -115,7 +130,7 @@ impl World {
     }
 
     fn acts_in(&mut self, node: usize, view: &Arc<View>) -> Checked {
-        self.checker.view(view, &self.plan.timing)?;
+        self.checker.view(view, self.timing)?;
         let known = &mut self.nodes[node];
         if let Some(process) = known.process.as_mut() {
             process.known.cluster = Some(view.cluster);
@@ -165,19 +180,8 @@ impl World {
         require(found.identity.incarnation == known.me.incarnation, Rule::Stopped, || {
             format!("{} finds the disk of another life", known.me.voter)
         })?;
-        known.mirror = super::node::Mirror::recovered(found);
+        known.mirror = Mirror::recovered(found);
         Ok(())
-    }
-
-    /// A disk failed: the process ends, which is lawful only when the plan said so.
-    pub(super) fn disk_failed(&mut self, node: usize, error: &StorageError) -> Checked {
-        match self.nodes[node].disk_away.take() {
-            Some(away_us) => {
-                self.kill(node, false, away_us);
-                Ok(())
-            }
-            None => Err(Violation::new(Rule::Stopped, format!("the disk of {}: {error}", self.nodes[node].me.voter))),
-        }
     }
 }
 
