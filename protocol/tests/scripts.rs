@@ -1,13 +1,14 @@
 //! Golden scripts: stories of `tests/scripts/*.txt`, each of which shows one rule, or one counterexample of the design.
 //!
-//! A story is prose (`#`), commands and expectations, then `---`, then what every node did. The shipped machines play it through
+//! A story is prose (`#`), commands and expectations, then `---`, then what every node did; a line that comes again
+//! after the same command is only counted. The shipped machines play it through
 //! the shipped `route.rs`, on the simulator's stage, where every promise (S1 to S5) is watched. `rNN-` in a story's name is the
 //! rule that it shows, `dNN-` the counterexample that the rules' first draft allowed; `sN-` stands for a section without a number.
 //!
 //! `LOCKSTEP_SCRIPTS=write` writes what follows `---` anew. It writes nothing of a story whose expectations fail; who checks
 //! it in has read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,25 @@ fn play(script: &str) -> Result<String, String> {
     if !play.halted.is_empty() {
         return Err(format!("these nodes halted, and no line expects it: {:?}", play.halted));
     }
-    Ok(play.lines.join("\n"))
+    Ok(folded(&play.lines))
+}
+
+/// What nodes did after each command, without what they did again word for word: letters are repeated until they are answered.
+fn folded(lines: &[String]) -> String {
+    let (mut told, mut known, mut again) = (Vec::new(), BTreeSet::new(), 0);
+    for line in lines {
+        if line.starts_with('>') {
+            told.extend((again > 0).then(|| format!("(and {again} times more what is told above)")));
+            (known, again) = (BTreeSet::new(), 0);
+            told.push(line.clone());
+        } else if known.insert(line) {
+            told.push(line.clone());
+        } else {
+            again += 1;
+        }
+    }
+    told.extend((again > 0).then(|| format!("(and {again} times more what is told above)")));
+    told.join("\n")
 }
 
 fn check(path: &Path, writes: bool) -> Result<(), String> {
@@ -101,7 +120,8 @@ fn every_rule_and_every_counterexample_has_a_story() {
 fn a_story_that_expects_what_does_not_happen_fails() {
     let begin = "cluster 1 2\nwrite k \"a\" at 2\nstep\n";
     assert!(play(&format!("{begin}expect k: done")).is_ok());
-    for wrong in ["expect k: aborted", "expect primary 1", "expect never Commit", "expect store of 1: \"b\"", "expect"] {
+    for wrong in ["expect k: aborted", "expect primary 1", "expect never Commit", "expect store of 1: \"b\"", "expect"]
+    {
         assert!(play(&format!("{begin}{wrong}")).is_err(), "{wrong:?} passed");
     }
     assert!(play(begin).is_err(), "a story without an expectation passed");

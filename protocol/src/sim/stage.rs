@@ -64,7 +64,7 @@ pub enum Happening {
 /// The cluster. Nodes are places in the list that it was made from.
 pub struct Stage {
     nodes: Vec<Node>,
-    /// Whose disk serves nothing.
+    /// Whose disk hangs at the next write.
     held_disks: Vec<bool>,
     timing: Timing,
     limits: Limits,
@@ -79,6 +79,9 @@ pub struct Stage {
     last_letter: u64,
     last_request: u64,
 }
+
+/// Holds locks that no machine asked for.
+const STRANGER: LockOwner = LockOwner::Read(RequestId(u64::MAX));
 
 /// More turns than any action needs: then a node tells itself the same for ever.
 const TURNS_MAX: u32 = 20_000;
@@ -185,6 +188,7 @@ impl Stage {
         if known.process.take().is_some() {
             known.life += 1;
             known.disk.crash_keeping(0);
+            self.held_disks[node] = false;
         }
     }
 
@@ -286,13 +290,13 @@ impl Stage {
     /// # Errors
     /// The promise that this broke.
     pub fn lock(&mut self, node: usize, channel: ChannelName, is_held: bool) -> Checked {
-        let owner = LockOwner::Read(RequestId(u64::MAX));
+        let owner = STRANGER;
         let locks = vec![(Resource::Store, Mode::IntentExclusive), (Resource::Channel(channel), Mode::Exclusive)];
         let note = if is_held { Note::Acquire { owner, locks } } else { Note::Release { owner } };
         self.hear(node, route::note(note))
     }
 
-    /// Whether a disk serves nothing. What waits is served when it does again.
+    /// Whether a disk hangs at the next write, and at all that is asked after it. What waits is served when it does not any more.
     ///
     /// # Errors
     /// The promise that this broke.
@@ -375,18 +379,20 @@ impl Stage {
                 for effect in turn.effects {
                     self.perform(node, effect)?;
                 }
-            } else if process.asks.is_empty() || self.held_disks[node] {
-                return Ok(());
             } else {
-                self.serve(node)?;
+                let served = process.asks.iter().take_while(|ask| !self.held_disks[node] || only_reads(ask)).count();
+                if served == 0 {
+                    return Ok(());
+                }
+                self.serve(node, served)?;
             }
         }
         Err(Violation::new(Rule::Liveness, "a node tells itself the same for ever"))
     }
 
-    fn serve(&mut self, node: usize) -> Checked {
+    fn serve(&mut self, node: usize, count: usize) -> Checked {
         let Some(process) = self.nodes[node].process.as_mut() else { return Ok(()) };
-        let asked: Vec<_> = process.asks.drain(..).collect();
+        let asked: Vec<_> = process.asks.drain(..count).collect();
         match process.storage.perform(asked.clone()) {
             Ok(events) => {
                 events.into_iter().flat_map(route::storage).for_each(|delivery| process.queue(delivery));
@@ -409,6 +415,8 @@ impl Stage {
         }
         match effect {
             Effect::Send { to, message } => self.send(node, &to, message),
+            // Who holds it is no machine, and no machine need know.
+            Effect::Tell(Note::Granted { owner: STRANGER }) => Ok(()),
             Effect::Tell(note) => self.tell(node, note),
             Effect::Storage(request) => {
                 if let Some(process) = self.nodes[node].process.as_mut() {
@@ -485,5 +493,26 @@ impl Stage {
     fn observer(&mut self) -> Observer<'_> {
         let Self { nodes, checker, timing, now, trace, .. } = self;
         Observer { nodes, checker, trace, timing, now: *now }
+    }
+}
+
+/// Whether a disk that hangs at writes serves this.
+fn only_reads(request: &StorageRequest) -> bool {
+    match request {
+        StorageRequest::Locate { .. }
+        | StorageRequest::Examine { .. }
+        | StorageRequest::Query { .. }
+        | StorageRequest::Pin { .. }
+        | StorageRequest::ReadChunk { .. }
+        | StorageRequest::Unpin { .. }
+        | StorageRequest::ReadLog { .. } => true,
+        StorageRequest::WriteVote { .. }
+        | StorageRequest::WriteLog { .. }
+        | StorageRequest::Apply { .. }
+        | StorageRequest::DropTail
+        | StorageRequest::InstallBegin
+        | StorageRequest::InstallChunk { .. }
+        | StorageRequest::InstallEnd { .. }
+        | StorageRequest::WriteCommitted { .. } => false,
     }
 }

@@ -15,9 +15,7 @@ use super::observe::Observer;
 use super::plan::{Fault, Plan, Weather};
 use super::story::{Trace, Weight};
 use crate::change::{Cause, Reason};
-use crate::ids::{
-    Address, ClusterId, Incarnation, Millis, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName,
-};
+use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName};
 use crate::invariant::{Checked, Rule, Violation, require};
 use crate::lock::LockOwner;
 use crate::machine::{Effect, Note, Setup};
@@ -437,6 +435,8 @@ impl World {
     fn perform(&mut self, node: usize, effect: Effect) -> Checked {
         match effect {
             Effect::Send { to, message } => self.send(node, &to, message),
+            // Of a lock that a fault holds: the machine that such an owner belongs to would let go of what it did not ask for.
+            Effect::Tell(Note::Granted { owner }) if self.held.iter().any(|(_, _, held)| *held == owner) => Ok(()),
             Effect::Tell(note) => {
                 self.observer().note(node, &note)?;
                 let life = self.nodes[node].life;

@@ -3,12 +3,13 @@
 //! Letters take no time: `run` delivers what is on its way in the order of sending, and lets timers come when nothing is. A rule
 //! of the story (`lose`, `hold`, `cut`) decides over a letter when it is sent. What the disks served is told when it was.
 //!
-//! Commands, one a line; `NODE` is `2` or `w1`, `WHICH` is a letter's kind, or `any`, and then, each if wanted, `FROM->TO` with
+//! Commands, one a line; `NODE` is `2` or `w1` (`2b`: another node with the id 2), `WHICH` is a letter's kind, or `any`, and then, each if wanted, `FROM->TO` with
 //! either end left out, `slot N`, `attempt N`:
 //!
 //! - `setting NAME NUMBER`; `cluster NODE...`: it was born and serves; `empty NODE...`: all are seeds, and none has started;
 //!   `newcomer NODE`: before either of them, a node with an empty disk that has not started
 //! - `start NODE...`, `crash NODE` (its connections are reset), `power off NODE` (nobody hears of it), `wipe NODE`, `stop NODE`
+//! - `reset FROM TO`: the first hears that its connection to the other was reset
 //! - `run 500ms`, `step` (letters only)
 //! - `lose WHICH`, `hold WHICH`, `release WHICH` (a rule, or `all`), `deliver WHICH` (what is held, nothing else),
 //!   `repeat WHICH` (the last such letter arrives once more), `garble WHICH` (of what is held), `forget WHICH` (what is held
@@ -95,7 +96,10 @@ fn broken(violation: Violation) -> String {
 fn peer(name: &str, place: usize) -> Result<Peer, String> {
     let voter = match name.strip_prefix('w') {
         Some(_) => Voter::Witness(WitnessName::new(name)),
-        None => Voter::Replica(NodeId(name.parse().map_err(|_| format!("{name} is no node"))?)),
+        None => {
+            let digits = name.trim_end_matches(|c: char| c.is_ascii_lowercase());
+            Voter::Replica(NodeId(digits.parse().map_err(|_| format!("{name} is no node"))?))
+        }
     };
     Ok(Peer { voter, incarnation: Incarnation(place as u64 + 1), address: Address::new(&format!("{name}@{place}")) })
 }
@@ -179,6 +183,10 @@ impl Play {
             ["stop", name] => {
                 let node = self.place(name)?;
                 self.acts(|stage| stage.stop(node))
+            }
+            ["reset", from, to] => {
+                let (from, to) = (self.place(from)?, self.place(to)?);
+                self.acts(|stage| stage.refuse(from, to))
             }
             ["clock", name, by] => {
                 let node = self.place(name)?;
@@ -482,10 +490,14 @@ impl Play {
     fn garble(&mut self, words: &[&str]) -> Told {
         let mut taken = self.take_held(words)?;
         for letter in &mut taken {
-            if let PeerMessage::Prepare { entry, .. } = &mut letter.envelope.message {
-                let mut hash = entry.hash;
-                hash.0[0] ^= 1;
-                *entry = Arc::new(Entry { hash, ..Entry::clone(entry) });
+            match &mut letter.envelope.message {
+                PeerMessage::Prepare { entry, .. } => {
+                    let mut hash = entry.hash;
+                    hash.0[0] ^= 1;
+                    *entry = Arc::new(Entry { hash, ..Entry::clone(entry) });
+                }
+                PeerMessage::HeartbeatAnswer { serving: Some((_, hash)), .. } => hash.0[0] ^= 1,
+                other => return Err(format!("nothing to garble in {}", words::letter(other))),
             }
         }
         self.held.extend(taken);
