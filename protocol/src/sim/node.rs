@@ -41,7 +41,7 @@ pub struct Turn {
 }
 
 /// A living process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     machines: Machines,
     /// Its half of the disk.
@@ -287,7 +287,7 @@ impl Mirror {
 }
 
 /// A node, alive or not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// Who it is.
     pub me: Peer,
@@ -356,6 +356,17 @@ impl Node {
         let request = StorageRequest::WriteVote { write: WriteId(0), vote };
         let opened = Storage::open(self.disk.clone(), self.me.voter.clone(), self.me.incarnation, limits);
         let _events = opened.and_then(|(mut storage, _)| storage.perform(vec![request]));
+    }
+
+    /// The same node once more, with a disk of its own.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let mut copy = self.clone();
+        copy.disk = self.disk.duplicate();
+        if let Some(process) = copy.process.as_mut() {
+            *process.storage.kv_mut() = copy.disk.clone();
+        }
+        copy
     }
 
     /// Its place in a view.

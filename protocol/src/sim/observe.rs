@@ -23,8 +23,8 @@ pub(super) struct Observer<'a> {
     pub nodes: &'a mut [Node],
     /// What was decided and answered.
     pub checker: &'a mut Checker,
-    /// Where lines go.
-    pub trace: &'a mut Trace,
+    /// Where lines go, if anywhere.
+    pub trace: Option<&'a mut Trace>,
     /// Time limits, which say what a record may tell.
     pub timing: &'a Timing,
     /// Microseconds from the start of the run.
@@ -32,6 +32,13 @@ pub(super) struct Observer<'a> {
 }
 
 impl Observer<'_> {
+    fn say(&mut self, node: usize, text: impl FnOnce() -> String) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            let voter = &self.nodes[node].me.voter;
+            trace.say(self.now, Weight::Story, || format!("{voter} {}", text()));
+        }
+    }
+
     /// A node says this.
     pub(super) fn said(&mut self, node: usize, message: &PeerMessage) -> Checked {
         match message {
@@ -88,8 +95,7 @@ impl Observer<'_> {
         if !self.checker.decided((view, attempt), index, hash)? {
             return Ok(());
         }
-        let voter = &self.nodes[node].me.voter;
-        self.trace.say(self.now, Weight::Story, || format!("{voter} decides slot {index} {hash} in view {view}"));
+        self.say(node, || format!("decides slot {index} {hash} in view {view}"));
         for known in self.nodes.iter().filter(|known| known.is_data()) {
             let acts_in = known.mirror.vote.as_ref().map(|vote| &vote.view).filter(|theirs| theirs.number > view);
             let concerns = match (acts_in, self.checker.views().get(view)) {
@@ -112,16 +118,14 @@ impl Observer<'_> {
                 if let Some(process) = self.nodes[node].process.as_mut() {
                     process.serving = Some(*view);
                 }
-                let voter = &self.nodes[node].me.voter;
-                self.trace.say(self.now, Weight::Story, || format!("{voter} serves in view {view}"));
+                self.say(node, || format!("serves in view {view}"));
                 self.lacks_nothing(node, view.next(), Rule::Lost)
             }
             Note::NotServing { view, .. } => {
                 if let Some(process) = self.nodes[node].process.as_mut() {
                     process.serving = None;
                 }
-                let voter = &self.nodes[node].me.voter;
-                self.trace.say(self.now, Weight::Story, || format!("{voter} stops serving in view {view}"));
+                self.say(node, || format!("stops serving in view {view}"));
                 Ok(())
             }
             // Between the machines of one node; what matters of it becomes a letter or a write.
@@ -141,8 +145,9 @@ impl Observer<'_> {
         require(known.mirror.view() >= view.number, Rule::NotDurable, || {
             format!("{voter} acts in view {}, which is not on its disk", view.number)
         })?;
-        self.trace.say(self.now, Weight::Story, || format!("{voter} acts in view {}", brief(view)));
-        if view.lists_replica(&known.me) { self.lacks_nothing(node, view.number, Rule::Lacks) } else { Ok(()) }
+        self.say(node, || format!("acts in view {}", brief(view)));
+        let is_listed = view.lists_replica(&self.nodes[node].me);
+        if is_listed { self.lacks_nothing(node, view.number, Rule::Lacks) } else { Ok(()) }
     }
 
     fn lacks_nothing(&self, node: usize, view: ViewNumber, rule: Rule) -> Checked {

@@ -10,8 +10,8 @@
 use super::checker::{Asked, Checker};
 use super::node::{Mirror, Node, Process, Request};
 use super::observe::Observer;
-use super::story::Trace;
-use crate::ids::{Address, Incarnation, Millis, Peer, RequestId, ViewNumber};
+use crate::change::{Cause, Reason};
+use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, RequestId, Timestamp, ViewNumber, Voter};
 use crate::invariant::{Checked, Rule, Violation, require};
 use crate::lock::{LockOwner, Mode, Resource};
 use crate::machine::{Effect, Limits, Note, Setup, Timing};
@@ -21,6 +21,8 @@ use crate::operator::OperatorCall;
 use crate::route::{self, MachineName};
 use crate::storage::{Storage, StorageEvent, StorageRequest};
 use crate::view::View;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// A letter on its way.
@@ -62,6 +64,7 @@ pub enum Happening {
 }
 
 /// The cluster. Nodes are places in the list that it was made from.
+#[derive(Debug)]
 pub struct Stage {
     nodes: Vec<Node>,
     /// Whose disk hangs at the next write.
@@ -74,8 +77,6 @@ pub struct Stage {
     now: u64,
     letters: Vec<Letter>,
     happened: Vec<(usize, Happening)>,
-    /// Nobody reads it.
-    trace: Trace,
     last_letter: u64,
     last_request: u64,
 }
@@ -102,7 +103,6 @@ impl Stage {
             now: 0,
             letters: Vec::new(),
             happened: Vec::new(),
-            trace: Trace::off(),
             last_letter: 0,
             last_request: 0,
         }
@@ -151,9 +151,55 @@ impl Stage {
         std::mem::take(&mut self.happened)
     }
 
-    /// Writes this view onto the disks of those that it lists, as if an earlier run had ended well.
-    pub fn found(&mut self, view: &View) {
-        self.nodes.iter().filter(|node| view.lists(&node.me)).for_each(|node| node.know(view, &self.limits));
+    /// Writes view 1 onto the disks of the first so many, which it lists, as if an earlier run had ended well. Says who is its
+    /// primary: the highest; none when there is no data node among them.
+    pub fn found(&mut self, count: usize) -> Option<NodeId> {
+        let (mut replicas, mut witnesses) = (BTreeMap::new(), BTreeMap::new());
+        for node in &self.nodes[..count] {
+            match &node.me.voter {
+                Voter::Replica(id) => drop(replicas.insert(*id, node.seat())),
+                Voter::Witness(name) => drop(witnesses.insert(name.clone(), node.seat())),
+            }
+        }
+        let primary = *replicas.keys().next_back()?;
+        let cause = Cause::new(Timestamp(0), primary, vec![Reason::Founded]).into();
+        let view = View { cluster: ClusterId(1), number: ViewNumber(1), primary, replicas, witnesses, cause };
+        self.nodes[..count].iter().for_each(|node| node.know(&view, &self.limits));
+        Some(primary)
+    }
+
+    /// The same cluster once more, with disks of its own.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            nodes: self.nodes.iter().map(Node::duplicate).collect(),
+            held_disks: self.held_disks.clone(),
+            timing: self.timing.clone(),
+            limits: self.limits.clone(),
+            seeds: self.seeds.clone(),
+            checker: self.checker.clone(),
+            now: self.now,
+            letters: self.letters.clone(),
+            happened: self.happened.clone(),
+            last_letter: self.last_letter,
+            last_request: self.last_request,
+        }
+    }
+
+    /// Writes down all that the future of one node depends on, but for the clock: its machines, and its disk.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write_node(&self, node: usize, to: &mut dyn fmt::Write) -> fmt::Result {
+        write!(to, "{:?} {}", self.nodes[node], self.held_disks[node])
+    }
+
+    /// Writes down the clock, and all that was promised.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write_record(&self, to: &mut dyn fmt::Write) -> fmt::Result {
+        write!(to, "{} {:?}", self.now, self.checker)
     }
 
     /// A process starts, unless it lives.
@@ -491,8 +537,8 @@ impl Stage {
     }
 
     fn observer(&mut self) -> Observer<'_> {
-        let Self { nodes, checker, timing, now, trace, .. } = self;
-        Observer { nodes, checker, trace, timing, now: *now }
+        let Self { nodes, checker, timing, now, .. } = self;
+        Observer { nodes, checker, trace: None, timing, now: *now }
     }
 }
 

@@ -578,7 +578,7 @@ impl World {
 
     fn observer(&mut self) -> Observer<'_> {
         let Self { nodes, checker, trace, plan, now, .. } = self;
-        Observer { nodes, checker, trace, timing: &plan.timing, now: *now }
+        Observer { nodes, checker, trace: Some(trace), timing: &plan.timing, now: *now }
     }
 
     /// A disk failed: the process ends, which is lawful only when the plan said so.

@@ -23,10 +23,7 @@
 //! Not here: what is expected (`expect.rs`), and how it is said (`words.rs`).
 
 use super::words;
-use lockstep_protocol::change::{Cause, Reason};
-use lockstep_protocol::ids::{
-    Address, ClusterId, Incarnation, NodeId, Peer, RequestId, Timestamp, ViewNumber, Voter, WitnessName,
-};
+use lockstep_protocol::ids::{Address, Incarnation, NodeId, Peer, RequestId, Timestamp, Voter, WitnessName};
 use lockstep_protocol::invariant::Violation;
 use lockstep_protocol::log::Entry;
 use lockstep_protocol::machine::{Limits, Timing};
@@ -34,7 +31,6 @@ use lockstep_protocol::message::PeerMessage;
 use lockstep_protocol::operation::{Action, Answer, ChannelName, KeyOwner, Operation, Outcome, Page, Query, Text};
 use lockstep_protocol::operator::OperatorCall;
 use lockstep_protocol::sim::stage::{Happening, Letter, Stage};
-use lockstep_protocol::view::View;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -322,19 +318,7 @@ impl Play {
     fn cluster(&mut self, members: &[&str]) -> Told {
         let data = members.iter().filter(|name| !name.starts_with('w')).count();
         self.set_up(members, data)?;
-        let nodes = &self.stage.nodes()[..members.len()];
-        let seats = nodes.iter().map(|node| (node.me.voter.clone(), node.seat()));
-        let (mut replicas, mut witnesses) = (BTreeMap::new(), BTreeMap::new());
-        for (voter, seat) in seats {
-            match voter {
-                Voter::Replica(id) => drop(replicas.insert(id, seat)),
-                Voter::Witness(name) => drop(witnesses.insert(name, seat)),
-            }
-        }
-        let primary = *replicas.keys().next_back().ok_or("no data node")?;
-        let cause = Cause::new(Timestamp(0), primary, vec![Reason::Founded]).into();
-        let view = View { cluster: ClusterId(1), number: ViewNumber(1), primary, replicas, witnesses, cause };
-        self.stage.found(&view);
+        let primary = self.stage.found(members.len()).ok_or("no data node")?;
         members.iter().try_for_each(|name| self.start(name))?;
         self.run(BEFORE_MS)?;
         self.serves(&primary.to_string())?;
