@@ -1,8 +1,7 @@
-//! Checks small clusters exhaustively, within bounds: every order in which letters, crashes and deadlines can come.
+//! Checks small clusters in every order in which letters, crashes and deadlines can come, within bounds.
 //!
-//! `cargo test -p lockstep-protocol --features sim --release --test model -- --ignored --nocapture` runs the large models, each
-//! for `LOCKSTEP_MODEL_SECONDS` at most (300 by default), and prints how many states there were, how deep, and whether that was
-//! all.
+//! `cargo test --release -p lockstep-protocol --features sim --test model -- --ignored --nocapture` runs the large models, each for
+//! `LOCKSTEP_MODEL_SECONDS` at most (60 by default), and prints how many states there were, how deep, and whether that was all.
 //!
 //! Not here: the model itself (`model/cluster.rs`), and long runs with many faults, which the simulator draws.
 //!
@@ -15,51 +14,106 @@ use model::cluster::{Budget, Cluster};
 use stateright::{Checker, Model};
 use std::time::{Duration, Instant};
 
-/// What was found.
-struct Found {
-    states: usize,
-    depth: usize,
-    /// Nothing was left out, within the model's bounds.
-    is_exhaustive: bool,
+/// In which order states are looked at: nearest first finds the shortest counterexample; deepest first needs little memory.
+#[derive(Clone, Copy)]
+enum Order {
+    NearestFirst,
+    DeepestFirst,
 }
 
-/// Checks a model until it is done, or for so long, or down to this depth.
-fn check(name: &str, cluster: Cluster, depth_max: usize, time_max: Duration) -> Found {
+/// What a model came to.
+struct Found {
+    states: usize,
+    /// Nothing was left out, within the model's bounds.
+    is_exhaustive: bool,
+    /// What should happen some time, and did.
+    reached: Vec<&'static str>,
+}
+
+/// One write of a client, and up to three views.
+const ONE_WRITE: Budget =
+    Budget { writes: 1, reads: 0, crashes: 0, losses: 0, repeats: 0, timers: 0, resets: 0, views: 2 };
+/// Two data nodes and a witness; three data nodes.
+const SHAPES: [(u32, u32); 2] = [(2, 1), (3, 0)];
+/// Deeper than any model goes by itself.
+const DEPTH_MAX: usize = 10_000;
+
+/// Checks a model until it is done, down to a depth, or for so long.
+fn check(shape: (u32, u32), budget: Budget, order: Order, depth_max: usize, time_max: Duration) -> Found {
     let began = Instant::now();
-    let cluster = Cluster { until: Some(began + time_max), ..cluster };
-    let checker = cluster.checker().target_max_depth(depth_max).spawn_bfs().join();
+    let (data, witnesses) = shape;
+    let cluster = Cluster { data, witnesses, budget, until: began.checked_add(time_max) };
+    let builder = cluster.checker().target_max_depth(depth_max);
+    match order {
+        Order::NearestFirst => judge(&cluster, &builder.spawn_bfs().join(), depth_max, began, time_max),
+        Order::DeepestFirst => judge(&cluster, &builder.spawn_dfs().join(), depth_max, began, time_max),
+    }
+}
+
+fn judge(
+    cluster: &Cluster,
+    checker: &impl Checker<Cluster>,
+    depth_max: usize,
+    began: Instant,
+    time_max: Duration,
+) -> Found {
     let took = began.elapsed();
+    let Cluster { data, witnesses, budget, .. } = cluster;
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    let mut reached = Vec::new();
     for (property, path) in checker.discoveries() {
         let (last, steps) = (path.last_state().clone(), path.into_actions());
         let story: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
-        assert!(last.broken.is_none(), "{name}, {property}: {:?}\n  {}", last.broken, story.join("\n  "));
+        assert!(last.broken.is_none(), "{property}: {:?}, after\n  {}", last.broken, story.join("\n  "));
+        reached.push(property);
     }
-    let found = Found {
-        states: checker.unique_state_count(),
-        depth: checker.max_depth(),
-        is_exhaustive: checker.max_depth() < depth_max && took < time_max,
-    };
+    let is_exhaustive = depth < depth_max && took < time_max;
+    let ending = if is_exhaustive { "exhaustive" } else { "cut off" };
     println!(
-        "{name}: {} states, {} steps, depth {}, {} s, {}",
-        found.states,
+        "{data} data nodes, {witnesses} witnesses, {budget:?}: {states} states, {} transitions, depth {depth}, {} s, {ending}",
         checker.state_count(),
-        found.depth,
-        took.as_secs(),
-        if found.is_exhaustive { "exhaustive" } else { "cut off" }
+        took.as_secs()
     );
-    found
+    Found { states, is_exhaustive, reached }
 }
 
 #[test]
-#[ignore = "explores"]
-fn probe() {
-    let budget = Budget { writes: 1, crashes: 1, views: 2, ..Budget::default() };
-    for depth in [4, 8, 10, 12, 14] {
-        check(
-            "2+1 write+crash",
-            Cluster { data: 2, witnesses: 1, budget, until: None },
-            depth,
-            Duration::from_secs(15),
-        );
+fn one_write_and_one_small_fault_in_every_order_keep_every_promise() {
+    let faults = [
+        Budget { reads: 1, repeats: 1, ..ONE_WRITE },
+        Budget { reads: 1, losses: 1, ..ONE_WRITE },
+        Budget { timers: 1, ..ONE_WRITE },
+    ];
+    for shape in SHAPES {
+        for budget in faults {
+            let found = check(shape, budget, Order::NearestFirst, DEPTH_MAX, Duration::MAX);
+            assert!(found.is_exhaustive && found.states > 20, "{} states", found.states);
+            assert!(found.reached.contains(&"a write is acknowledged"), "{:?}", found.reached);
+        }
+    }
+}
+
+#[test]
+fn one_write_one_crash_and_the_view_after_it_keep_every_promise_near_the_beginning() {
+    let budget = Budget { crashes: 1, ..ONE_WRITE };
+    for (shape, depth) in [((2, 1), 12), ((3, 0), 9)] {
+        let found = check(shape, budget, Order::NearestFirst, depth, Duration::MAX);
+        assert!(found.states > 1_000, "{} states", found.states);
+    }
+}
+
+#[test]
+#[ignore = "minutes; see the opening"]
+fn large_models_keep_every_promise() {
+    let seconds = std::env::var("LOCKSTEP_MODEL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+    let faults = [
+        Budget { crashes: 1, ..ONE_WRITE },
+        Budget { reads: 1, timers: 1, repeats: 1, ..ONE_WRITE },
+        Budget { reads: 1, crashes: 1, losses: 1, repeats: 1, timers: 2, resets: 1, ..ONE_WRITE },
+    ];
+    for shape in SHAPES {
+        for budget in faults {
+            check(shape, budget, Order::DeepestFirst, DEPTH_MAX, Duration::from_secs(seconds));
+        }
     }
 }

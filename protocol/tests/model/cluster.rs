@@ -21,7 +21,7 @@ use lockstep_protocol::route::MachineName;
 use lockstep_protocol::sim::stage::{Happening, Letter, Stage};
 use stateright::{Model, Property};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
@@ -334,7 +334,8 @@ impl State {
         if let Some(primary) = self.primary_of(node) {
             let life = self.stage.nodes()[primary].life;
             let is_news = !self.noticed.contains(&(node, primary, life));
-            if if self.is_alive(primary) { self.left.resets > 0 } else { is_news } {
+            let may_be_reset = if self.is_alive(primary) { self.left.resets > 0 } else { is_news };
+            if may_be_reset {
                 steps.push(Step::Reset(node, primary));
             }
         }
