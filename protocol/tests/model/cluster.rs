@@ -23,6 +23,8 @@ use stateright::{Model, Property};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The way of a letter: from, to, and which connection.
@@ -35,8 +37,10 @@ pub struct Budget {
     pub writes: u8,
     /// A client's read, to any data node.
     pub reads: u8,
-    /// A crash; every dead process may start again.
+    /// A crash.
     pub crashes: u8,
+    /// A dead process that starts again.
+    pub starts: u8,
     /// A letter lost.
     pub losses: u8,
     /// A letter repeated.
@@ -82,7 +86,7 @@ pub struct State {
 }
 
 /// The model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Cluster {
     /// Data nodes.
     pub data: u32,
@@ -92,6 +96,8 @@ pub struct Cluster {
     pub budget: Budget,
     /// When nothing new is looked at any more.
     pub until: Option<Instant>,
+    /// It is done, and what it found is told: the time does not matter then, and every step must be there again.
+    pub is_done: Arc<AtomicBool>,
 }
 
 /// The view in which a model begins: view 1 was on the disks, and being primary is not durable.
@@ -291,7 +297,10 @@ impl State {
                 self.stage.kill(node);
                 Ok(())
             }
-            Step::Start(node) => self.stage.start(node),
+            Step::Start(node) => {
+                self.left.starts -= 1;
+                self.stage.start(node)
+            }
             Step::Reset(node, other) => {
                 let other_lives = self.is_alive(other);
                 self.left.resets -= u8::from(other_lives);
@@ -321,7 +330,7 @@ impl State {
     fn node_steps(&self, node: usize, steps: &mut Vec<Step>) {
         let known = &self.stage.nodes()[node];
         let Some(process) = known.process.as_ref() else {
-            steps.push(Step::Start(node));
+            steps.extend((self.left.starts > 0).then_some(Step::Start(node)));
             return;
         };
         if self.left.crashes > 0 {
@@ -360,6 +369,10 @@ fn history() -> Query {
 }
 
 impl Cluster {
+    fn is_late(&self) -> bool {
+        !self.is_done.load(Ordering::Relaxed) && self.until.is_some_and(|until| Instant::now() > until)
+    }
+
     fn peers(&self) -> Vec<Peer> {
         let data = (1..=self.data).map(|id| (Voter::Replica(NodeId(id)), format!("node-{id}")));
         let names = (1..=self.witnesses).map(|number| format!("witness-{number}"));
@@ -405,10 +418,7 @@ impl Model for Cluster {
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
-        if state.broken.is_some()
-            || self.until.is_some_and(|until| Instant::now() > until)
-            || state.view() > FIRST_VIEW + u64::from(self.budget.views)
-        {
+        if state.broken.is_some() || self.is_late() || state.view() > FIRST_VIEW + u64::from(self.budget.views) {
             return;
         }
         for link in state.mail.keys() {
