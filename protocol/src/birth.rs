@@ -44,7 +44,7 @@ pub enum Input {
 }
 
 /// What a seed said last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct SeedAnswer {
     voter: Voter,
     seeds: BTreeSet<Address>,
@@ -54,14 +54,14 @@ struct SeedAnswer {
 }
 
 /// What stands between this node and a cluster.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Found,
     Wait(String),
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Birth {
     setup: Setup,
     seeds: BTreeSet<Address>,

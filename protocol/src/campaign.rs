@@ -77,7 +77,7 @@ enum Stage {
 }
 
 /// One campaign.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     campaign: u64,
     stage: Stage,
@@ -99,7 +99,7 @@ struct Run {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Campaign {
     me: Peer,
     timing: Timing,

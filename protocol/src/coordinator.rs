@@ -108,7 +108,7 @@ const COMMITTING_MAX: usize = 4;
 const SENT_ENTRIES_MAX: usize = 8;
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Coordinator {
     me: Peer,
     timing: Timing,

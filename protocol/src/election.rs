@@ -72,7 +72,7 @@ struct TakeOver {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Election {
     me: Peer,
     timing: Timing,

@@ -50,7 +50,7 @@ pub enum Input {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Heartbeats {
     me: Peer,
     seeds: Vec<Address>,

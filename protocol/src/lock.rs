@@ -118,7 +118,7 @@ impl Tally {
 }
 
 /// One resource: who holds it, and who waits in which order. It lives while somebody does either.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Queue {
     holders: BTreeMap<LockOwner, Mode>,
     held: Tally,
@@ -211,7 +211,7 @@ impl Queue {
 }
 
 /// What an owner holds, waits for, and will ask for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Claim {
     held: BTreeMap<Resource, Mode>,
     /// The one resource that it waits for, the mode, and its place there.
@@ -239,7 +239,7 @@ impl Claim {
 }
 
 /// The machine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LockTable {
     queues: BTreeMap<Resource, Queue>,
     claims: BTreeMap<LockOwner, Claim>,

@@ -18,7 +18,7 @@ use crate::storage::Recovered;
 use crate::sync::Sync;
 
 /// The machines of a data node or of a witness; those that a witness has no use for never hear anything that they act on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machines {
     /// What this node has promised.
     pub replica: Replica,

@@ -53,7 +53,7 @@ pub enum Input {
 }
 
 /// How far a read has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     /// The storage looks for the channel of the message.
     Locating(Query),
@@ -68,7 +68,7 @@ enum Stage {
 }
 
 /// One read that is not answered yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Read {
     stage: Stage,
     /// When it is given up; none while only the storage can end it.
@@ -76,7 +76,7 @@ struct Read {
 }
 
 /// One confirmation of the view.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round {
     number: u64,
     answered: BTreeSet<Voter>,
@@ -86,7 +86,7 @@ struct Round {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reads {
     setup: Setup,
     view: Option<Arc<View>>,

@@ -86,7 +86,7 @@ enum AfterWrite {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replica {
     me: Peer,
     lock_timeout_ms: u64,

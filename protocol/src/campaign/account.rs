@@ -12,7 +12,7 @@ use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of a campaign that is under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Account {
     /// What each voter noticed of the primary, as far as it has said.
     pub seen: BTreeMap<Voter, Sign>,
@@ -73,7 +73,7 @@ impl Account {
 }
 
 /// Of a campaign whose view is decided, and not in force here yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Closed {
     /// The decided view.
     pub view: ViewNumber,

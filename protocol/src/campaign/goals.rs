@@ -6,7 +6,7 @@ use crate::view::{Seat, View};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Wishes for the next view. Those of a primary add up while it campaigns.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Goals {
     /// They are a primary's: nobody's leave is needed to campaign.
     pub as_primary: bool,

@@ -17,7 +17,7 @@ use crate::machine::{Effects, Note};
 const BUSY_WAITS: u64 = 10;
 
 /// The view that this node leads, as far as it has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Beginning {
     view: ViewNumber,
     led_at: Millis,
@@ -26,7 +26,7 @@ struct Beginning {
 }
 
 /// Views whose courses are not committed yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Courses {
     /// Of the last view that was decided, and since when writes stand still by that account.
     decision: Option<(ViewNumber, Decision, Millis)>,

@@ -27,7 +27,7 @@ use std::collections::{BTreeSet, VecDeque};
 const WAITING_MAX: usize = 16;
 
 /// Who is to leave, as far as this node knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Leaving {
     pub members: Members,
     /// Removals that somebody waits for; the first may be in flight.

@@ -59,7 +59,7 @@ impl Picked {
 }
 
 /// What waits.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     arrivals: Arrival,
     last_ticket: u64,

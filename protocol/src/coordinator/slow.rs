@@ -18,12 +18,12 @@ const VOTES_MIN: u32 = 3;
 const COPIES_MIN: usize = 2;
 
 /// Who was last to vote, and late, in the latest batches.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Laggard {
     latest: Option<Late>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Late {
     who: NodeId,
     since: Millis,

@@ -58,7 +58,7 @@ pub enum Asked {
 }
 
 /// The record of one run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Checker {
     log: DecidedLog,
     views: DecidedViews,

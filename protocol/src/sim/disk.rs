@@ -7,32 +7,31 @@
 
 use crate::storage::StorageError;
 use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Bytes = Arc<[u8]>;
 type Pairs = BTreeMap<Bytes, Bytes>;
 
 /// A disk in memory. A handle: clones are the same disk, which survives the `Storage` that ran on it.
-#[derive(Clone, Debug, Default)]
-pub struct SimDisk(Rc<RefCell<Disk>>);
+#[derive(Clone, Default)]
+pub struct SimDisk(Arc<Mutex<Disk>>);
 
 /// What was there before a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Undo {
     Pair(Table, Bytes, Option<Bytes>),
-    Table(Table, Rc<Pairs>),
+    Table(Table, Arc<Pairs>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Disk {
-    meta: Rc<Pairs>,
-    log: Rc<Pairs>,
-    store: Rc<Pairs>,
-    pinned: Option<Rc<Pairs>>,
+    meta: Arc<Pairs>,
+    log: Arc<Pairs>,
+    store: Arc<Pairs>,
+    pinned: Option<Arc<Pairs>>,
     /// One element a batch that is not flushed, oldest first.
     undo: Vec<Vec<Undo>>,
     store_bytes: usize,
@@ -51,7 +50,33 @@ pub enum Fault {
     Flush,
 }
 
+impl fmt::Debug for SimDisk {
+    /// A hash over all that it holds, and over what a crash would take back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let disk = self.disk();
+        let mut hasher = blake3::Hasher::new();
+        for (key, value) in [&disk.meta, &disk.log, &disk.store].into_iter().flat_map(|pairs| pairs.iter()) {
+            for bytes in [key, value] {
+                hasher.update(&(bytes.len() as u64).to_be_bytes());
+                hasher.update(bytes);
+            }
+        }
+        hasher.update(format!("{:?} {:?} {}", disk.undo, disk.fault, disk.failed).as_bytes());
+        write!(f, "SimDisk({})", hasher.finalize().to_hex())
+    }
+}
+
 impl SimDisk {
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another disk that holds the same.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.disk().clone())))
+    }
+
     /// An empty disk.
     #[must_use]
     pub fn new() -> Self {
@@ -66,7 +91,7 @@ impl SimDisk {
 
     /// A crash after which so many of the batches that were not flushed are there.
     pub fn crash_keeping(&self, kept: usize) {
-        let mut disk = self.0.borrow_mut();
+        let mut disk = self.disk();
         while disk.undo.len() > kept {
             let batch = disk.undo.pop().unwrap_or_default();
             batch.into_iter().rev().for_each(|undo| disk.take_back(undo));
@@ -79,30 +104,30 @@ impl SimDisk {
 
     /// A new, empty disk in the place of this one.
     pub fn wipe(&self) {
-        *self.0.borrow_mut() = Disk::default();
+        *self.disk() = Disk::default();
     }
 
     /// Has the next write or flush fail, and everything after it.
     pub fn fail_next(&self, fault: Fault) {
-        self.0.borrow_mut().fault = Some(fault);
+        self.disk().fault = Some(fault);
     }
 
     /// How many batches a crash could take back.
     #[must_use]
     pub fn unflushed(&self) -> usize {
-        self.0.borrow().undo.len()
+        self.disk().undo.len()
     }
 
     /// How many batches were written and how many flushes succeeded, ever.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
-        let disk = self.0.borrow();
+        let disk = self.disk();
         (disk.writes, disk.flushes)
     }
 }
 
 impl Disk {
-    fn table(&self, table: Table) -> &Rc<Pairs> {
+    fn table(&self, table: Table) -> &Arc<Pairs> {
         match table {
             Table::Meta => &self.meta,
             Table::Log => &self.log,
@@ -110,7 +135,7 @@ impl Disk {
         }
     }
 
-    fn table_mut(&mut self, table: Table) -> &mut Rc<Pairs> {
+    fn table_mut(&mut self, table: Table) -> &mut Arc<Pairs> {
         match table {
             Table::Meta => &mut self.meta,
             Table::Log => &mut self.log,
@@ -122,7 +147,7 @@ impl Disk {
     fn set(&mut self, table: Table, key: &Bytes, value: Option<Bytes>) -> Option<Bytes> {
         let added = value.as_ref().map_or(0, |value| key.len() + value.len());
         // Copies the table when it is pinned, once.
-        let pairs = Rc::make_mut(self.table_mut(table));
+        let pairs = Arc::make_mut(self.table_mut(table));
         let old = match value {
             Some(value) => pairs.insert(Arc::clone(key), value),
             None => pairs.remove(key),
@@ -180,17 +205,17 @@ fn visit_range(pairs: &Pairs, range: &KeyRange, direction: Direction, visit: Vis
 
 impl ReadKv for SimDisk {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(self.0.borrow().table(table).get(key).map(|value| value.to_vec()))
+        Ok(self.disk().table(table).get(key).map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
-        visit_range(self.0.borrow().table(table), range, direction, visit)
+        visit_range(self.disk().table(table), range, direction, visit)
     }
 }
 
 impl Kv for SimDisk {
     fn write(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
-        let mut disk = self.0.borrow_mut();
+        let mut disk = self.disk();
         disk.refuse(Fault::Write)?;
         let mut undo = Vec::with_capacity(batch.writes.len());
         for (table, key, value) in batch.writes {
@@ -204,7 +229,7 @@ impl Kv for SimDisk {
     }
 
     fn clear(&mut self, table: Table) -> Result<(), StorageError> {
-        let mut disk = self.0.borrow_mut();
+        let mut disk = self.disk();
         disk.refuse(Fault::Write)?;
         let old = std::mem::take(disk.table_mut(table));
         disk.undo.push(vec![Undo::Table(table, old)]);
@@ -213,7 +238,7 @@ impl Kv for SimDisk {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        let mut disk = self.0.borrow_mut();
+        let mut disk = self.disk();
         disk.refuse(Fault::Flush)?;
         disk.undo.clear();
         disk.flushes += 1;
@@ -221,21 +246,21 @@ impl Kv for SimDisk {
     }
 
     fn pin(&mut self) -> Result<(), StorageError> {
-        let mut disk = self.0.borrow_mut();
-        disk.pinned = Some(Rc::clone(&disk.store));
+        let mut disk = self.disk();
+        disk.pinned = Some(Arc::clone(&disk.store));
         Ok(())
     }
 
     fn scan_pinned(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), StorageError> {
-        let pinned = self.0.borrow().pinned.clone();
+        let pinned = self.disk().pinned.clone();
         pinned.map_or(Ok(()), |pairs| visit_range(&pairs, range, Direction::Forward, visit))
     }
 
     fn unpin(&mut self) {
-        self.0.borrow_mut().pinned = None;
+        self.disk().pinned = None;
     }
 
     fn store_bytes(&self) -> u64 {
-        self.0.borrow().store_bytes as u64
+        self.disk().store_bytes as u64
     }
 }

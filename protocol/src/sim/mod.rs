@@ -9,6 +9,8 @@
 //! `faults`; `client`. What must hold: [`checker`] and [`oracle`] (S1 to S5), `observe` (what they rest on), [`calm`] (the
 //! cluster comes back). [`story`]: what happened, for people.
 //!
+//! [`stage`]: the same nodes in hand, without a seed: whoever holds them says what happens next (golden scripts, model).
+//!
 //! Not here: threads, clocks and printing, which belong to whoever runs seeds.
 
 pub mod calm;
@@ -21,6 +23,7 @@ pub mod node;
 mod observe;
 pub mod oracle;
 pub mod plan;
+pub mod stage;
 pub mod story;
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,13 @@
 
 use super::checker::Asked;
 use super::disk::SimDisk;
-use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, RequestId, Timestamp, ViewNumber};
+use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, RequestId, Timestamp, ViewNumber, WriteId};
 use crate::log::Entry;
-use crate::machine::{Effects, Setup};
+use crate::machine::{Effects, Limits, Setup};
 use crate::node::Machines;
 use crate::route::{Delivery, Known, MachineName};
 use crate::storage::{Recovered, Storage, StorageRequest, VoteRecord};
+use crate::view::{Seat, View};
 use fastrand::Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub struct Turn {
 }
 
 /// A living process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     machines: Machines,
     /// Its half of the disk.
@@ -109,6 +110,17 @@ impl Process {
         any
     }
 
+    /// When a machine wants its tick.
+    #[must_use]
+    pub fn deadline(&self, name: MachineName) -> Option<Millis> {
+        self.deadlines[name as usize]
+    }
+
+    /// Marks one machine, whose deadline has come.
+    pub fn ring_one(&mut self, name: MachineName) {
+        self.due[name as usize] = true;
+    }
+
     /// When the next machine wants its tick, of those that are not due already.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
@@ -130,14 +142,27 @@ impl Process {
 
     /// Gives one machine, drawn among those with something to do, its turn. `is_told`: with a copy of what it heard.
     pub fn turn(&mut self, rng: &mut Rng, now: Now, is_told: bool) -> Option<Turn> {
-        let ready = |place: &usize| self.due[*place] || !self.queues[*place].is_empty();
-        let count = (0..MACHINES).filter(ready).count();
+        let count = (0..MACHINES).filter(|place| self.is_ready(*place)).count();
         if count == 0 {
             return None;
         }
-        let place = (0..MACHINES).filter(ready).nth(rng.usize(0..count))?;
-        let name = MachineName::ALL[place];
+        let place = (0..MACHINES).filter(|place| self.is_ready(*place)).nth(rng.usize(0..count))?;
         let ticks = self.due[place] && (self.queues[place].is_empty() || rng.bool());
+        self.take_turn(place, ticks, now, is_told)
+    }
+
+    /// Gives the first machine with something to do its turn: its tick, then what waits for it.
+    pub fn first_turn(&mut self, now: Now) -> Option<Turn> {
+        let place = (0..MACHINES).find(|place| self.is_ready(*place))?;
+        self.take_turn(place, self.due[place], now, false)
+    }
+
+    fn is_ready(&self, place: usize) -> bool {
+        self.due[place] || !self.queues[place].is_empty()
+    }
+
+    fn take_turn(&mut self, place: usize, ticks: bool, now: Now, is_told: bool) -> Option<Turn> {
+        let name = MachineName::ALL[place];
         let (input, effects) = if ticks {
             self.due[place] = false;
             (None, self.machines.tick(now, name))
@@ -262,7 +287,7 @@ impl Mirror {
 }
 
 /// A node, alive or not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// Who it is.
     pub me: Peer,
@@ -323,6 +348,31 @@ impl Node {
             is_reseeded: false,
             retired: 0,
         }
+    }
+
+    /// Writes a view onto the disk of a node that has not started, as if an earlier run had ended well.
+    pub fn know(&self, view: &View, limits: &Limits) {
+        let vote = VoteRecord { view: view.clone(), promised: None, accepted: None };
+        let request = StorageRequest::WriteVote { write: WriteId(0), vote };
+        let opened = Storage::open(self.disk.clone(), self.me.voter.clone(), self.me.incarnation, limits);
+        let _events = opened.and_then(|(mut storage, _)| storage.perform(vec![request]));
+    }
+
+    /// The same node once more, with a disk of its own.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let mut copy = self.clone();
+        copy.disk = self.disk.duplicate();
+        if let Some(process) = copy.process.as_mut() {
+            *process.storage.kv_mut() = copy.disk.clone();
+        }
+        copy
+    }
+
+    /// Its place in a view.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        Seat { incarnation: self.me.incarnation, address: self.me.address.clone() }
     }
 
     /// Whether it holds data.

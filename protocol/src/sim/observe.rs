@@ -6,17 +6,39 @@
 //!
 //! Not here: S1 to S5 themselves (`checker.rs`).
 
-use super::story::Weight;
-use super::world::World;
+use super::checker::Checker;
+use super::node::{Mirror, Node};
+use super::story::{Trace, Weight};
 use crate::ids::{Attempt, Hash, Index, ViewNumber};
 use crate::invariant::{Checked, Rule, Violation, require};
-use crate::machine::Note;
+use crate::machine::{Note, Timing};
 use crate::message::{BallotAnswer, PeerMessage};
-use crate::storage::{Recovered, StorageError, StorageRequest};
+use crate::storage::{Recovered, StorageRequest};
 use crate::view::View;
 use std::sync::Arc;
 
-impl World {
+/// Who looks: at the nodes of one run, with its record.
+pub(super) struct Observer<'a> {
+    /// The nodes.
+    pub nodes: &'a mut [Node],
+    /// What was decided and answered.
+    pub checker: &'a mut Checker,
+    /// Where lines go, if anywhere.
+    pub trace: Option<&'a mut Trace>,
+    /// Time limits, which say what a record may tell.
+    pub timing: &'a Timing,
+    /// Microseconds from the start of the run.
+    pub now: u64,
+}
+
+impl Observer<'_> {
+    fn say(&mut self, node: usize, text: impl FnOnce() -> String) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            let voter = &self.nodes[node].me.voter;
+            trace.say(self.now, Weight::Story, || format!("{voter} {}", text()));
+        }
+    }
+
     /// A node says this.
     pub(super) fn said(&mut self, node: usize, message: &PeerMessage) -> Checked {
         match message {
@@ -73,8 +95,7 @@ impl World {
         if !self.checker.decided((view, attempt), index, hash)? {
             return Ok(());
         }
-        let voter = &self.nodes[node].me.voter;
-        self.trace.say(self.now, Weight::Story, || format!("{voter} decides slot {index} {hash} in view {view}"));
+        self.say(node, || format!("decides slot {index} {hash} in view {view}"));
         for known in self.nodes.iter().filter(|known| known.is_data()) {
             let acts_in = known.mirror.vote.as_ref().map(|vote| &vote.view).filter(|theirs| theirs.number > view);
             let concerns = match (acts_in, self.checker.views().get(view)) {
@@ -97,16 +118,14 @@ impl World {
                 if let Some(process) = self.nodes[node].process.as_mut() {
                     process.serving = Some(*view);
                 }
-                let voter = &self.nodes[node].me.voter;
-                self.trace.say(self.now, Weight::Story, || format!("{voter} serves in view {view}"));
+                self.say(node, || format!("serves in view {view}"));
                 self.lacks_nothing(node, view.next(), Rule::Lost)
             }
             Note::NotServing { view, .. } => {
                 if let Some(process) = self.nodes[node].process.as_mut() {
                     process.serving = None;
                 }
-                let voter = &self.nodes[node].me.voter;
-                self.trace.say(self.now, Weight::Story, || format!("{voter} stops serving in view {view}"));
+                self.say(node, || format!("stops serving in view {view}"));
                 Ok(())
             }
             // Between the machines of one node; what matters of it becomes a letter or a write.
@@ -115,7 +134,7 @@ impl World {
     }
 
     fn acts_in(&mut self, node: usize, view: &Arc<View>) -> Checked {
-        self.checker.view(view, &self.plan.timing)?;
+        self.checker.view(view, self.timing)?;
         let known = &mut self.nodes[node];
         if let Some(process) = known.process.as_mut() {
             process.known.cluster = Some(view.cluster);
@@ -126,8 +145,9 @@ impl World {
         require(known.mirror.view() >= view.number, Rule::NotDurable, || {
             format!("{voter} acts in view {}, which is not on its disk", view.number)
         })?;
-        self.trace.say(self.now, Weight::Story, || format!("{voter} acts in view {}", brief(view)));
-        if view.lists_replica(&known.me) { self.lacks_nothing(node, view.number, Rule::Lacks) } else { Ok(()) }
+        self.say(node, || format!("acts in view {}", brief(view)));
+        let is_listed = view.lists_replica(&self.nodes[node].me);
+        if is_listed { self.lacks_nothing(node, view.number, Rule::Lacks) } else { Ok(()) }
     }
 
     fn lacks_nothing(&self, node: usize, view: ViewNumber, rule: Rule) -> Checked {
@@ -165,19 +185,8 @@ impl World {
         require(found.identity.incarnation == known.me.incarnation, Rule::Stopped, || {
             format!("{} finds the disk of another life", known.me.voter)
         })?;
-        known.mirror = super::node::Mirror::recovered(found);
+        known.mirror = Mirror::recovered(found);
         Ok(())
-    }
-
-    /// A disk failed: the process ends, which is lawful only when the plan said so.
-    pub(super) fn disk_failed(&mut self, node: usize, error: &StorageError) -> Checked {
-        match self.nodes[node].disk_away.take() {
-            Some(away_us) => {
-                self.kill(node, false, away_us);
-                Ok(())
-            }
-            None => Err(Violation::new(Rule::Stopped, format!("the disk of {}: {error}", self.nodes[node].me.voter))),
-        }
     }
 }
 

@@ -11,20 +11,19 @@ use super::checker::Checker;
 use super::client::Clients;
 use super::network::{Fate, Network, happens};
 use super::node::{Node, Process};
+use super::observe::Observer;
 use super::plan::{Fault, Plan, Weather};
 use super::story::{Trace, Weight};
 use crate::change::{Cause, Reason};
-use crate::ids::{
-    Address, ClusterId, Incarnation, Millis, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName, WriteId,
-};
+use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName};
 use crate::invariant::{Checked, Rule, Violation, require};
 use crate::lock::LockOwner;
 use crate::machine::{Effect, Note, Setup};
 use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
 use crate::operation::Answer;
 use crate::route;
-use crate::storage::{Storage, StorageRequest, VoteRecord};
-use crate::view::{Seat, View};
+use crate::storage::{Storage, StorageError};
+use crate::view::View;
 use fastrand::Rng;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -191,12 +190,11 @@ impl World {
     /// Writes a first view onto the disks of those that it lists, as if an earlier run had ended well.
     fn found(&mut self) {
         let data = self.plan.data as usize;
-        let seat = |node: &Node| Seat { incarnation: node.me.incarnation, address: node.me.address.clone() };
         let seeds = &self.nodes[..self.plan.seeds as usize];
-        let replicas = seeds.iter().filter_map(|node| Some((node.me.voter.node()?, seat(node))));
+        let replicas = seeds.iter().filter_map(|node| Some((node.me.voter.node()?, node.seat())));
         let room = seeds.len() - 1;
         let witnesses = self.nodes[data..].iter().take(room).filter_map(|node| match &node.me.voter {
-            Voter::Witness(name) => Some((name.clone(), seat(node))),
+            Voter::Witness(name) => Some((name.clone(), node.seat())),
             Voter::Replica(_) => None,
         });
         let view = View {
@@ -209,12 +207,8 @@ impl World {
         };
         let primary = view.replicas.keys().next_back().copied().unwrap_or(NodeId(1));
         let view = View { primary, ..view };
-        for node in self.nodes.iter_mut().filter(|node| view.lists(&node.me)) {
-            let vote = VoteRecord { view: view.clone(), promised: None, accepted: None };
-            let request = StorageRequest::WriteVote { write: WriteId(0), vote };
-            let (voter, incarnation) = (node.me.voter.clone(), node.me.incarnation);
-            let opened = Storage::open(node.disk.clone(), voter, incarnation, &self.plan.limits);
-            let _events = opened.and_then(|(mut storage, _)| storage.perform(vec![request]));
+        for node in self.nodes.iter().filter(|node| view.lists(&node.me)) {
+            node.know(&view, &self.plan.limits);
         }
     }
 
@@ -338,7 +332,7 @@ impl World {
         let opened = Storage::open(known.disk.clone(), known.me.voter.clone(), known.me.incarnation, &limits);
         let (storage, recovered) =
             opened.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", known.me.voter)))?;
-        self.recovered(node, &recovered)?;
+        self.observer().recovered(node, &recovered)?;
         let setup = Setup {
             me: self.nodes[node].me.clone(),
             seeds: self.seeds_of(node),
@@ -441,8 +435,10 @@ impl World {
     fn perform(&mut self, node: usize, effect: Effect) -> Checked {
         match effect {
             Effect::Send { to, message } => self.send(node, &to, message),
+            // Of a lock that a fault holds: the machine that such an owner belongs to would let go of what it did not ask for.
+            Effect::Tell(Note::Granted { owner }) if self.held.iter().any(|(_, _, held)| *held == owner) => Ok(()),
             Effect::Tell(note) => {
-                self.note(node, &note)?;
+                self.observer().note(node, &note)?;
                 let life = self.nodes[node].life;
                 self.deliver(node, life, |_| route::note(note));
                 Ok(())
@@ -484,7 +480,7 @@ impl World {
 
     fn send(&mut self, node: usize, to: &Address, message: PeerMessage) -> Checked {
         self.counts.letters += 1;
-        self.said(node, &message)?;
+        self.observer().said(node, &message)?;
         let voter = &self.nodes[node].me.voter;
         self.trace.letter(self.now, voter, to, &message);
         let (lane, life, me) = (message.lane(), self.nodes[node].life, self.nodes[node].me.clone());
@@ -580,6 +576,22 @@ impl World {
         }
     }
 
+    fn observer(&mut self) -> Observer<'_> {
+        let Self { nodes, checker, trace, plan, now, .. } = self;
+        Observer { nodes, checker, trace: Some(trace), timing: &plan.timing, now: *now }
+    }
+
+    /// A disk failed: the process ends, which is lawful only when the plan said so.
+    fn disk_failed(&mut self, node: usize, error: &StorageError) -> Checked {
+        match self.nodes[node].disk_away.take() {
+            Some(away_us) => {
+                self.kill(node, false, away_us);
+                Ok(())
+            }
+            None => Err(Violation::new(Rule::Stopped, format!("the disk of {}: {error}", self.nodes[node].me.voter))),
+        }
+    }
+
     pub(super) fn stir_disk(&mut self, node: usize) {
         let (life, most) = (self.nodes[node].life, self.nodes[node].disk_us.unwrap_or(self.weather.disk_us));
         let Some(process) = self.nodes[node].process.as_mut() else { return };
@@ -603,7 +615,7 @@ impl World {
         let copy = asked.clone();
         match process.storage.perform(asked) {
             Ok(events) => {
-                self.served(node, &copy)?;
+                self.observer().served(node, &copy)?;
                 self.deliver(node, life, |_| events.into_iter().flat_map(route::storage).collect());
             }
             Err(error) => self.disk_failed(node, &error)?,

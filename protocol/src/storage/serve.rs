@@ -21,7 +21,7 @@ use crate::store::{self, Hints, State};
 use std::sync::Arc;
 
 /// What one node keeps, and who serves it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Storage<K> {
     pub(super) kv: K,
     pub(super) limits: Limits,

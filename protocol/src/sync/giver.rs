@@ -43,7 +43,7 @@ const COPIES_MIN: usize = 2;
 const LOCK_VOTE_TIMEOUTS: u64 = 2;
 
 /// What the storage says of the log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Read {
     pub after: Index,
     pub hash: Option<Hash>,
@@ -81,7 +81,7 @@ enum Lock {
     Held { view: ViewNumber, since: Millis, until: Millis },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     id: SessionId,
     peer: Peer,
@@ -108,7 +108,7 @@ struct Session {
 }
 
 /// What was sent, for people.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Progress {
     began_at: Millis,
     announced_at: Millis,
@@ -119,7 +119,7 @@ struct Progress {
 }
 
 /// The campaign was asked to list a joiner, and has not come to its end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Adding {
     view: ViewNumber,
     peer: Peer,
@@ -128,7 +128,7 @@ struct Adding {
     nudge_at: Millis,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Giver {
     setup: Setup,
     rng: fastrand::Rng,

@@ -111,7 +111,7 @@ fn bytes_of(pairs: &[Pair]) -> u64 {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sync {
     is_data_node: bool,
     /// The view of the disk, until the first tick.

@@ -39,7 +39,7 @@ const SILENT_SEEKS: u64 = 2;
 const DRAINED: &str = "the end of its drain, or a restart";
 
 /// What a `Chunk` brings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Chunk {
     pub cursor: Option<Vec<u8>>,
     pub pairs: Vec<Pair>,
@@ -48,7 +48,7 @@ pub(super) struct Chunk {
 }
 
 /// What `Entries` bring.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entries {
     pub after: Index,
     pub entries: Vec<Arc<Entry>>,
@@ -56,7 +56,7 @@ pub(super) struct Entries {
 }
 
 /// How far a session has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     /// the snapshot comes in chunks.
     Snapshot {
@@ -78,7 +78,7 @@ enum Phase {
     Ending,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     id: SessionId,
     giver: Peer,
@@ -95,7 +95,7 @@ struct Session {
     entries: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Listed by the view, or knows none, or is a witness.
     Idle,
@@ -105,7 +105,7 @@ enum State {
     Taking(Box<Session>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Taker {
     setup: Setup,
     rng: fastrand::Rng,
