@@ -100,13 +100,15 @@ fn one_write_and_one_small_fault_in_every_order_keep_every_promise() {
 }
 
 #[test]
-fn one_write_and_one_crash_keep_every_promise() {
-    for (shape, depth_max) in [(SHAPES[0], DEPTH_MAX), (SHAPES[1], 12)] {
-        let budget = Budget { crashes: 1, ..ONE_WRITE };
+fn a_write_a_retry_and_one_crash_keep_every_promise() {
+    let crash = Budget { crashes: 1, ..ONE_WRITE };
+    let retry = Budget { writes: 2, ..crash };
+    for (shape, budget, depth_max) in [((2, 1), retry, DEPTH_MAX), ((2, 0), retry, DEPTH_MAX), ((3, 0), crash, 12)] {
         let found = check(shape, budget, Order::NearestFirst, depth_max, Duration::MAX);
-        assert!(found.states > 1_000, "{} states", found.states);
-        let is_whole = found.is_exhaustive && found.reached.contains(&"another view is in force");
-        assert!(is_whole || depth_max < DEPTH_MAX, "{:?}", found.reached);
+        assert!(found.states > 100, "{} states", found.states);
+        assert!(found.is_exhaustive || depth_max < DEPTH_MAX, "{} states, and that was not all", found.states);
+        let has_next_view = found.reached.contains(&"another view is in force");
+        assert!(has_next_view || shape != (2, 1), "{:?}", found.reached);
     }
 }
 

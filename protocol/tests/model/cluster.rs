@@ -33,7 +33,7 @@ type Link = (usize, usize, Lane);
 /// How often each thing may happen, at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// A client's write, to whoever serves.
+    /// A client's write, to whoever serves; after the first, the same under the same key.
     pub writes: u8,
     /// A client's read, to any data node.
     pub reads: u8,
