@@ -9,7 +9,7 @@ use super::http::{Client, Request};
 use super::load::Load;
 use lockstep::system::used_bytes;
 use lockstep_actors::engine::{Engine, FaultPlan};
-use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, TABLES};
+use lockstep_protocol::storage::kv::{Direction, KeyRange, ReadKv, TABLES};
 use nix::sys::signal::Signal;
 use std::fs::File;
 use std::net::SocketAddr;
