@@ -183,7 +183,8 @@ fn fail_at(recorded: &Recorded, wanted: impl Fn(usize) -> bool) {
             let below = recorded.folder.path().join("failing");
             let variables = [("CRASH_FAIL_AT", at.to_string()), ("CRASH_ERRNO", number.to_string())];
             let (status, said) = child(&shim, &below, &variables);
-            *ends.entry(format!("{name}: {status}")).or_default() += 1;
+            let place = said.lines().find(|line| line.contains("panicked at")).unwrap_or_default();
+            *ends.entry(format!("{name}: {status} {place}")).or_default() += 1;
             let is_loud = status.success() || said.contains("failed") || said.contains("panicked");
             let acknowledged = std::fs::read(below.join("acks")).map_or(0, |acks| acks.len());
             let left = below.join("data");
