@@ -39,6 +39,9 @@ const ANNOUNCE_MS: u64 = 5_000;
 const PROMPT_LIMITS: u64 = 2;
 /// With fewer copies than these a slow one more is better than none: after `sync_rounds_max` slow rounds the store is locked.
 const COPIES_MIN: usize = 2;
+/// So many repeated questions are not answered while what was sent may be on its way: on a slow link, what is sent again
+/// makes it slower. Then each that doubles their number is.
+const REPEATS_MIN: u32 = 4;
 /// The lock is held for so many `vote_timeout`s at most until `EndSync` comes.
 const LOCK_VOTE_TIMEOUTS: u64 = 2;
 
@@ -99,11 +102,17 @@ struct Session {
     after: Index,
     /// Where the oldest round ends that the joiner may not have taken yet, and when it went out.
     sent: Option<(Index, Millis)>,
+    /// How often it was asked for again.
+    repeats: u32,
     /// How many rounds in a row it was not prompt.
     slow_rounds: u32,
     /// the fewest entries that a round left over, and how many rounds since then left no fewer.
     fewest_left: Option<u64>,
     rounds_in_vain: u32,
+    /// After which entry the latest round that was counted began: asked for again, it is no other one.
+    counted: Option<Index>,
+    /// It was left out for being too slow.
+    was_slow: bool,
     progress: Progress,
 }
 
@@ -202,6 +211,21 @@ impl Session {
     fn measure_round(&mut self, now: Now, after: Index, prompt_ms: u64) {
         let Some((_, sent_at)) = self.sent.take_if(|(end, _)| *end <= after) else { return };
         self.slow_rounds = if now.elapsed.since(sent_at) > prompt_ms { self.slow_rounds + 1 } else { 0 };
+    }
+
+    /// What is asked for was sent already, and it is too early to send it again. Writes that wait for it wait no longer than need be.
+    fn is_on_its_way(&mut self) -> bool {
+        if self.sent.is_none() || !matches!(self.lock, Lock::Free { .. }) {
+            self.repeats = 0;
+            return false;
+        }
+        self.repeats += 1;
+        self.repeats < REPEATS_MIN || !self.repeats.is_power_of_two()
+    }
+
+    /// Whether it is not prompt for other reasons than what it still lacks.
+    fn is_slow(&self, rounds_max: u32) -> bool {
+        self.slow_rounds > if self.was_slow { 0 } else { rounds_max }
     }
 
     fn may_lock(&self, now: Now) -> bool {
@@ -327,9 +351,12 @@ impl Giver {
             lock: Lock::Free { retry_at: now.elapsed },
             after: Index(0),
             sent: None,
+            repeats: 0,
             slow_rounds: u32::from(is_slow),
             fewest_left: None,
             rounds_in_vain: 0,
+            counted: None,
+            was_slow: is_slow,
             progress: Progress::new(now),
         });
         effects
@@ -459,6 +486,9 @@ impl Giver {
         let Some(session) = self.heard(now, from, id, &mut effects) else { return effects };
         session.after = after;
         session.measure_round(now, after, prompt_ms);
+        if session.is_on_its_way() {
+            return effects;
+        }
         let asked = Asked::Entries(after);
         // While the lock is waited for, the answer is what will be there when it is held.
         if !session.is_waiting() && session.asked.as_ref() != Some(&asked) {
@@ -494,19 +524,19 @@ impl Giver {
         let left = read.applied.0.saturating_sub(end.0);
         let is_held = session.holds(self.serving);
         let is_needed = self.view.as_ref().is_some_and(|view| view.replicas.len() < COPIES_MIN);
-        let is_slow = session.slow_rounds > self.setup.limits.sync_rounds_max;
-        let is_tried = is_needed && is_slow;
+        let rounds_max = self.setup.limits.sync_rounds_max;
+        let is_tried = is_needed && session.slow_rounds > rounds_max;
         let is_prompt = session.slow_rounds == 0 || is_tried || read.entries.is_empty();
         if left == 0 && is_prompt && session.may_lock(now) {
             session.lock = Lock::Waiting { until: now.elapsed.plus(self.setup.timing.lock_timeout_ms) };
             let locks = vec![(Resource::Store, Mode::Shared)];
             return effects.tell(Note::Acquire { owner: session.owner(), locks });
         }
-        if is_slow && !is_needed {
+        if session.is_slow(rounds_max) && !is_needed {
             // A round is short whatever is left: writes that wait for this one would not bring it nearer.
             Self::end_pace(&mut self.pace_ms, effects);
-        } else if left > 0 {
-            Self::pace(session, &mut self.pace_ms, left, self.setup.limits.sync_rounds_max, effects);
+        } else if left > 0 && session.counted.replace(read.after) != Some(read.after) {
+            Self::pace(session, &mut self.pace_ms, left, rounds_max, effects);
         }
         if left == 0 && read.entries.is_empty() && !is_held {
             return; // It has all there is, and asks again until the lock may be tried again.

@@ -249,15 +249,16 @@ fn r21_a_joiner_that_asks_again_is_no_quicker_for_it() {
     let mut giver = open(20);
     giver.give(0, 20);
     assert_eq!(giver.log_read(0, 20, 40, 41), ["n1: entries 20 21..40 false"]);
-    // They are on their way for 200 ms, and it asks again meanwhile.
-    giver.give(90, 20);
-    assert_eq!(giver.log_read(90, 20, 41, 42), ["n1: entries 20 21..41 false"]);
-    giver.give(180, 20);
-    assert_eq!(giver.log_read(180, 20, 42, 43), ["pace 5", "n1: entries 20 21..42 false"]);
-    giver.give(200, 40);
-    assert_eq!(giver.log_read(200, 40, 44, 44), ["n1: entries 40 41..44 false"], "not what was sent last is answered");
-    giver.give(290, 44);
-    assert_eq!(giver.log_read(290, 44, 45, 45), ["acquire"], "prompt");
+    // They are on their way for 400 ms, and it asks again meanwhile.
+    for ms in [90, 180, 270] {
+        assert_eq!(giver.give(ms, 20), NONE, "sent again, they would be later still");
+    }
+    assert_eq!(giver.give(360, 20), ["read log 20 1000"], "or they were lost");
+    assert_eq!(giver.log_read(360, 20, 42, 43), ["n1: entries 20 21..42 false"], "nor are writes paced for it");
+    giver.give(400, 40);
+    assert_eq!(giver.log_read(400, 40, 44, 44), ["n1: entries 40 41..44 false"], "not what was sent last is answered");
+    giver.give(490, 44);
+    assert_eq!(giver.log_read(490, 44, 45, 45), ["acquire"], "prompt");
 }
 
 #[test]
@@ -456,6 +457,11 @@ fn r21_a_node_that_was_left_out_as_too_slow_shows_first_that_it_is_not() {
     giver.hears(0, Input::Fenced { view: ViewNumber(6), session, accepted: false });
     giver.give(0, 40);
     assert_eq!(giver.log_read(0, 40, 50, 50), ["n1: entries 40 41..50 false"], "any other would lock the store now");
-    giver.give(5, 50);
-    assert_eq!(giver.log_read(5, 50, 51, 51), ["acquire"]);
+    for n in 1..9 {
+        giver.give(200 * n, 49 + n);
+        let told = giver.log_read(200 * n, 49 + n, 50 + n, 60 + n);
+        assert_eq!(told, [format!("n1: entries {} {1}..{1} false", 49 + n, 50 + n)], "writes are not paced for it");
+    }
+    giver.give(1_605, 58);
+    assert_eq!(giver.log_read(1_605, 58, 59, 59), ["acquire"]);
 }
