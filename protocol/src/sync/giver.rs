@@ -111,8 +111,6 @@ struct Session {
     rounds_in_vain: u32,
     /// After which entry the latest round that was counted began: asked for again, it is no other one.
     counted: Option<Index>,
-    /// It was left out for being too slow.
-    was_slow: bool,
     progress: Progress,
 }
 
@@ -221,11 +219,6 @@ impl Session {
         }
         self.repeats += 1;
         self.repeats < REPEATS_MIN || !self.repeats.is_power_of_two()
-    }
-
-    /// Whether it is not prompt for other reasons than what it still lacks.
-    fn is_slow(&self, rounds_max: u32) -> bool {
-        self.slow_rounds > if self.was_slow { 0 } else { rounds_max }
     }
 
     fn may_lock(&self, now: Now) -> bool {
@@ -356,7 +349,6 @@ impl Giver {
             fewest_left: None,
             rounds_in_vain: 0,
             counted: None,
-            was_slow: is_slow,
             progress: Progress::new(now),
         });
         effects
@@ -525,14 +517,14 @@ impl Giver {
         let is_held = session.holds(self.serving);
         let is_needed = self.view.as_ref().is_some_and(|view| view.replicas.len() < COPIES_MIN);
         let rounds_max = self.setup.limits.sync_rounds_max;
-        let is_tried = is_needed && session.slow_rounds > rounds_max;
-        let is_prompt = session.slow_rounds == 0 || is_tried || read.entries.is_empty();
+        let is_slow = session.slow_rounds > rounds_max;
+        let is_prompt = session.slow_rounds == 0 || is_slow && is_needed || read.entries.is_empty();
         if left == 0 && is_prompt && session.may_lock(now) {
             session.lock = Lock::Waiting { until: now.elapsed.plus(self.setup.timing.lock_timeout_ms) };
             let locks = vec![(Resource::Store, Mode::Shared)];
             return effects.tell(Note::Acquire { owner: session.owner(), locks });
         }
-        if session.is_slow(rounds_max) && !is_needed {
+        if is_slow && !is_needed {
             // A round is short whatever is left: writes that wait for this one would not bring it nearer.
             Self::end_pace(&mut self.pace_ms, effects);
         } else if left > 0 && session.counted.replace(read.after) != Some(read.after) {

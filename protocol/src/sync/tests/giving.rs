@@ -255,6 +255,11 @@ fn r21_a_joiner_that_asks_again_is_no_quicker_for_it() {
     }
     assert_eq!(giver.give(360, 20), ["read log 20 1000"], "or they were lost");
     assert_eq!(giver.log_read(360, 20, 42, 43), ["n1: entries 20 21..42 false"], "nor are writes paced for it");
+    for ms in [370, 380, 390] {
+        assert_eq!(giver.give(ms, 20), NONE, "each doubling");
+    }
+    assert_eq!(giver.give(395, 20), ["read log 20 1000"]);
+    assert_eq!(giver.log_read(395, 20, 42, 43), ["n1: entries 20 21..42 false"], "it is one round, and not in vain");
     giver.give(400, 40);
     assert_eq!(giver.log_read(400, 40, 44, 44), ["n1: entries 40 41..44 false"], "not what was sent last is answered");
     giver.give(490, 44);
