@@ -1,6 +1,6 @@
 //! Figures, printed and not asserted: failover, hand-over, the join of a large store, a channel of a million messages.
 //!
-//! `cargo test --release --test cluster bars -- --ignored --nocapture --test-threads=1`. Takes some minutes, and about 8 GiB of
+//! `cargo test --release --test cluster bars -- --ignored --nocapture --test-threads=1`. Takes a quarter of an hour, and about 8 GiB of
 //! disk.
 
 use super::gate::WIDE;
