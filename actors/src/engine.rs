@@ -23,6 +23,7 @@ use mark::Mark;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,10 +60,8 @@ pub struct FaultPlan {
 /// An open data directory.
 pub struct Engine {
     // The order matters: what is dropped last lets the directory go.
-    pinned: Option<Snapshot>,
-    meta: Keyspace,
-    log: Keyspace,
-    store: Keyspace,
+    pinned: Option<Frozen>,
+    tables: Tables,
     database: Database,
     faults: FaultPlan,
     flush_took: Option<Duration>,
@@ -73,7 +72,7 @@ pub struct Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("path", &self.store.path()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("path", &self.tables.store.path()).finish_non_exhaustive()
     }
 }
 
@@ -95,11 +94,29 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StorageError {
     move |error| StorageError::Engine(format!("{}: {error}", path.display()))
 }
 
+/// The engine's keyspaces. Copies are handles on the same.
+#[derive(Clone)]
+struct Tables {
+    meta: Keyspace,
+    log: Keyspace,
+    store: Keyspace,
+}
+
+impl Tables {
+    fn of(&self, table: Table) -> &Keyspace {
+        match table {
+            Table::Meta => &self.meta,
+            Table::Log => &self.log,
+            Table::Store => &self.store,
+        }
+    }
+}
+
 /// All tables as they were at one moment. What the engine drops or rewrites meanwhile stays on the disk until this goes.
 #[derive(Clone)]
 pub struct Frozen {
     snapshot: Snapshot,
-    tables: [Keyspace; 3],
+    tables: Tables,
 }
 
 impl fmt::Debug for Frozen {
@@ -108,25 +125,15 @@ impl fmt::Debug for Frozen {
     }
 }
 
-impl Frozen {
-    fn keyspace(&self, table: Table) -> &Keyspace {
-        let [meta, log, store] = &self.tables;
-        match table {
-            Table::Meta => meta,
-            Table::Log => log,
-            Table::Store => store,
-        }
-    }
-}
-
 impl ReadKv for Frozen {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.snapshot.get(self.keyspace(table), key).map_err(engine_error)?;
+        let value = self.snapshot.get(self.tables.of(table), key).map_err(engine_error)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
-        scan_snapshot(&self.snapshot, self.keyspace(table), range, direction, visit)
+        let keyspace = self.tables.of(table);
+        scan_pairs(range, direction, visit, |bounds| self.snapshot.range(keyspace, bounds))
     }
 }
 
@@ -144,14 +151,14 @@ impl Engine {
         }
         let torn = journal::renew(&place)?;
         let database = open_database(&place)?;
-        let [meta, log, store] = open_keyspaces(&database, &faults)?;
-        let (mark, flushes) = (Mark::open(directory)?, flushes(&meta)?);
+        let tables = open_keyspaces(&database, &faults)?;
+        let (mark, flushes) = (Mark::open(directory)?, flushes(&tables.meta)?);
         mark.check(flushes)?;
         if let Some(torn) = torn {
             log::info!("{}: the end of the journal was torn, and was never flushed", directory.display());
             fs::remove_file(&torn).map_err(at(&torn))?;
         }
-        Ok(Self { pinned: None, meta, log, store, database, faults, flush_took: None, flushes, mark, _lock: lock })
+        Ok(Self { pinned: None, tables, database, faults, flush_took: None, flushes, mark, _lock: lock })
     }
 
     /// How long the last flush took, if there was one since this was asked.
@@ -162,16 +169,7 @@ impl Engine {
     /// Keeps all tables as they are now, for another thread to read. Costs nothing by itself.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
-        let tables = [self.meta.clone(), self.log.clone(), self.store.clone()];
-        Frozen { snapshot: self.database.snapshot(), tables }
-    }
-
-    fn keyspace(&self, table: Table) -> &Keyspace {
-        match table {
-            Table::Meta => &self.meta,
-            Table::Log => &self.log,
-            Table::Store => &self.store,
-        }
+        Frozen { snapshot: self.database.snapshot(), tables: self.tables.clone() }
     }
 }
 
@@ -239,14 +237,15 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .map_err(engine_error)
 }
 
-fn open_keyspaces(database: &Database, faults: &FaultPlan) -> Result<[Keyspace; 3], StorageError> {
+fn open_keyspaces(database: &Database, faults: &FaultPlan) -> Result<Tables, StorageError> {
     let open = |name, buffer_bytes: u64| {
         let merging = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
         let buffer_bytes = faults.buffer_bytes.unwrap_or(buffer_bytes);
         let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer_bytes).compaction_strategy(merging);
         database.keyspace(name, options).map_err(engine_error)
     };
-    Ok([open("meta", META_BUFFER_BYTES)?, open("log", LOG_BUFFER_BYTES)?, open("store", STORE_BUFFER_BYTES)?])
+    let (meta, log) = (open("meta", META_BUFFER_BYTES)?, open("log", LOG_BUFFER_BYTES)?);
+    Ok(Tables { meta, log, store: open("store", STORE_BUFFER_BYTES)? })
 }
 
 fn visit_all(pairs: impl Iterator<Item = Guard>, visit: Visit<'_>) -> Result<(), StorageError> {
@@ -259,20 +258,18 @@ fn visit_all(pairs: impl Iterator<Item = Guard>, visit: Visit<'_>) -> Result<(),
     Ok(())
 }
 
-fn scan_snapshot(
-    snapshot: &Snapshot,
-    keyspace: &Keyspace,
+/// Shows the pairs of a range, which `pairs` has in order.
+fn scan_pairs<I: DoubleEndedIterator<Item = Guard>>(
     range: &KeyRange,
     direction: Direction,
     visit: Visit<'_>,
+    pairs: impl FnOnce((Bound<Vec<u8>>, Bound<Vec<u8>>)) -> I,
 ) -> Result<(), StorageError> {
     if range.is_empty() {
         return Ok(());
     }
-    let pairs = match &range.to {
-        Some(to) => snapshot.range(keyspace, range.from.clone()..to.clone()),
-        None => snapshot.range(keyspace, range.from.clone()..),
-    };
+    let to = range.to.clone().map_or(Bound::Unbounded, Bound::Excluded);
+    let pairs = pairs((Bound::Included(range.from.clone()), to));
     match direction {
         Direction::Forward => visit_all(pairs, visit),
         Direction::Reverse => visit_all(pairs.rev(), visit),
@@ -281,23 +278,13 @@ fn scan_snapshot(
 
 impl ReadKv for Engine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.keyspace(table).get(key).map_err(engine_error)?;
+        let value = self.tables.of(table).get(key).map_err(engine_error)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let keyspace = self.keyspace(table);
-        let pairs = match &range.to {
-            Some(to) => keyspace.range(range.from.clone()..to.clone()),
-            None => keyspace.range(range.from.clone()..),
-        };
-        match direction {
-            Direction::Forward => visit_all(pairs, visit),
-            Direction::Reverse => visit_all(pairs.rev(), visit),
-        }
+        let keyspace = self.tables.of(table);
+        scan_pairs(range, direction, visit, |bounds| keyspace.range(bounds))
     }
 }
 
@@ -306,15 +293,15 @@ impl Kv for Engine {
         let mut writes = self.database.batch();
         for (table, key, value) in batch.writes {
             match value {
-                Some(value) => writes.insert(self.keyspace(table), key, value),
-                None => writes.remove(self.keyspace(table), key),
+                Some(value) => writes.insert(self.tables.of(table), key, value),
+                None => writes.remove(self.tables.of(table), key),
             }
         }
         writes.commit().map_err(engine_error)
     }
 
     fn clear(&mut self, table: Table) -> Result<(), StorageError> {
-        self.keyspace(table).clear().map_err(engine_error)
+        self.tables.of(table).clear().map_err(engine_error)
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
@@ -323,7 +310,7 @@ impl Kv for Engine {
         }
         let begun = Instant::now();
         let flushes = self.flushes + 1;
-        self.meta.insert(FLUSHES, flushes.to_be_bytes()).map_err(engine_error)?;
+        self.tables.meta.insert(FLUSHES, flushes.to_be_bytes()).map_err(engine_error)?;
         self.database.persist(PersistMode::SyncData).map_err(engine_error)?;
         self.flushes = flushes;
         self.mark.set(flushes)?;
@@ -332,13 +319,13 @@ impl Kv for Engine {
     }
 
     fn pin(&mut self) -> Result<(), StorageError> {
-        self.pinned = Some(self.database.snapshot());
+        self.pinned = Some(self.freeze());
         Ok(())
     }
 
     fn scan_pinned(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), StorageError> {
-        let Some(snapshot) = &self.pinned else { return Ok(()) };
-        scan_snapshot(snapshot, &self.store, range, Direction::Forward, visit)
+        let Some(pinned) = &self.pinned else { return Ok(()) };
+        pinned.scan(Table::Store, range, Direction::Forward, visit)
     }
 
     fn unpin(&mut self) {
@@ -346,7 +333,7 @@ impl Kv for Engine {
     }
 
     fn store_bytes(&self) -> u64 {
-        self.store.disk_space()
+        self.tables.store.disk_space()
     }
 }
 

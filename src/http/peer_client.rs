@@ -357,27 +357,30 @@ async fn told_another(watched: &mut watch::Receiver<Option<Address>>, address: &
 
 /// Returns when the other process ended, or cannot be reached.
 async fn hold_open(context: &LaneContext, client: &awc::Client, address: &Address) {
-    loop {
-        match client.get(peer_http::url(address, "watch")).send().await {
-            Ok(mut beats) if beats.status().is_success() => {
-                while let Ok(beat) = timeout(WATCH_PATIENCE, beats.next()).await {
-                    let Some(Ok(_)) = beat else { return };
-                }
-                log::debug!("the watch at {address} shows nothing: it is opened anew");
+    while falls_silent(context, client, address).await {
+        log::debug!("the watch at {address} shows nothing: it is opened anew");
+    }
+}
+
+/// Opens a watch. Whether it showed nothing for too long; else it ended, or could not be opened.
+async fn falls_silent(context: &LaneContext, client: &awc::Client, address: &Address) -> bool {
+    match client.get(peer_http::url(address, "watch")).send().await {
+        Ok(mut response) if response.status().is_success() => loop {
+            match timeout(WATCH_PATIENCE, response.next()).await {
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(_)) | None) => return false,
+                Err(_) => return true,
             }
-            Ok(mut response) => {
-                let body = response.body().await.unwrap_or_default();
-                if let PostFailed::Denied(reason) = peer_http::denied(response.status(), &body) {
-                    context.refusals.log(address, &reason);
-                }
-                return;
-            }
-            Err(error) => {
-                log::debug!("no watch at {address}: {error}");
-                return;
+        },
+        Ok(mut response) => {
+            let body = response.body().await.unwrap_or_default();
+            if let PostFailed::Denied(reason) = peer_http::denied(response.status(), &body) {
+                context.refusals.log(address, &reason);
             }
         }
+        Err(error) => log::debug!("no watch at {address}: {error}"),
     }
+    false
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::check;
 use super::four::the_four_calls_work;
 use super::gate::WIDE;
-use super::harness::{Cluster, DEMO};
+use super::harness::{Cluster, DEMO, SOME, busy_cluster};
 use super::http::Client;
 use super::load::{Load, Told};
 use nix::sys::signal::Signal;
@@ -12,17 +12,6 @@ use std::thread::sleep;
 use std::time::Duration;
 
 const WRITERS: usize = 4;
-/// Posts that show that the cluster serves.
-const SOME: u64 = 50;
-
-/// The demo, with all its witnesses, and writers that are served.
-fn busy_cluster() -> (Cluster, Load) {
-    let cluster = Cluster::ready(DEMO);
-    cluster.wait_for_witnesses(2);
-    let load = Load::start(&cluster.client_ports, "busy", WRITERS);
-    load.wait_for_more(SOME);
-    (cluster, load)
-}
 
 fn finish(cluster: Cluster, load: Load) {
     load.wait_for_more(SOME);

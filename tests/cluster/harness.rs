@@ -4,6 +4,7 @@
 
 use super::gate::{self, eventually};
 use super::http::{Client, Reply, Request};
+use super::load::Load;
 use super::process::Process;
 use super::view::{is_at_rest, is_view_of};
 use lockstep::cli::drill::links::Links;
@@ -34,6 +35,18 @@ pub struct Plan {
 
 /// Three data nodes and two gateways with witnesses: the demo.
 pub const DEMO: Plan = Plan { nodes: 3, gateways: 2, witnesses: 2, relayed: false, settings: "" };
+
+/// Posts that show that the cluster serves.
+pub const SOME: u64 = 50;
+
+/// The demo, with all its witnesses, and writers on the channel `busy` that are served.
+pub fn busy_cluster() -> (Cluster, Load) {
+    let cluster = Cluster::ready(DEMO);
+    cluster.wait_for_witnesses(2);
+    let load = Load::start(&cluster.client_ports, "busy", 4);
+    load.wait_for_more(SOME);
+    (cluster, load)
+}
 
 /// A data node's ports.
 #[derive(Clone, Copy)]

@@ -2,13 +2,12 @@
 
 use super::check;
 use super::gate::{WIDE, eventually};
-use super::harness::{Cluster, DEMO, gateway_name, node_name};
+use super::harness::{Cluster, SOME, busy_cluster, gateway_name, node_name};
 use super::load::Load;
 use super::process::BINARY;
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
-const SOME: u64 = 50;
 /// What a process that was removed ends with.
 const EXIT_REMOVED: i32 = 71;
 
@@ -35,14 +34,6 @@ fn refused(output: &Output) -> String {
 fn health(cluster: &Cluster) -> Option<i32> {
     let gateway = format!("http://{}", cluster.client_ports[0]);
     Command::new(BINARY).args(["status", "--gateway", &gateway]).output().expect("the command runs").status.code()
-}
-
-fn busy_cluster() -> (Cluster, Load) {
-    let cluster = Cluster::ready(DEMO);
-    cluster.wait_for_witnesses(2);
-    let load = Load::start(&cluster.client_ports, "busy", 4);
-    load.wait_for_more(SOME);
-    (cluster, load)
 }
 
 fn others(of: u32) -> BTreeSet<u32> {

@@ -3,7 +3,7 @@
 
 use super::check;
 use super::gate::{WIDE, eventually};
-use super::harness::{Cluster, DEMO, gateway_name};
+use super::harness::{Cluster, SOME, busy_cluster, gateway_name};
 use super::load::Load;
 use super::process::{BINARY, Process};
 use lockstep_actors::engine::{Engine, FaultPlan};
@@ -18,8 +18,6 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-
-const SOME: u64 = 50;
 
 /// Its exit code, and its answer.
 fn verify(cluster: &Cluster) -> (Option<i32>, Value) {
@@ -92,12 +90,15 @@ fn forge_an_entry(cluster: &Cluster, id: u32) {
     assert_eq!(events.last(), Some(&StorageEvent::Durable { write: WriteId(2), by: Writer::Sync }));
 }
 
-fn busy_cluster() -> (Cluster, Load) {
-    let cluster = Cluster::ready(DEMO);
-    cluster.wait_for_witnesses(2);
-    let load = Load::start(&cluster.client_ports, "busy", 4);
+/// With an empty directory: it joins, and everything is on all of them.
+fn returns_equal(mut cluster: Cluster, replica: u32, load: Load) {
+    cluster.node(replica).start();
+    cluster.wait_for_members();
     load.wait_for_more(SOME);
-    (cluster, load)
+    let (code, answer) = verify(&cluster);
+    assert_eq!(code, Some(0), "{answer:#}");
+    let told = load.finish();
+    check::all_is_there_once_on_every_replica(cluster, "busy", &told);
 }
 
 #[test]
@@ -120,13 +121,7 @@ fn r11_a_flipped_bit_on_a_replicas_disk_is_refused_loudly_and_repaired_from_a_pe
     assert_eq!((code, state(&answer, replica)), (Some(1), "not_compared"), "{answer:#}");
     // What it says is to be done.
     std::fs::rename(cluster.data_dir(replica), cluster.path("put-aside")).expect("it is put aside");
-    cluster.node(replica).start();
-    cluster.wait_for_members();
-    load.wait_for_more(SOME);
-    let (code, answer) = verify(&cluster);
-    assert_eq!(code, Some(0), "{answer:#}");
-    let told = load.finish();
-    check::all_is_there_once_on_every_replica(cluster, "busy", &told);
+    returns_equal(cluster, replica, load);
 }
 
 #[test]
@@ -191,11 +186,5 @@ fn s5_a_store_that_was_changed_behind_the_logs_back_is_found_and_joins_from_scra
     // What it says is to be done.
     cluster.node(replica).kill();
     cluster.wipe(replica);
-    cluster.node(replica).start();
-    cluster.wait_for_members();
-    load.wait_for_more(SOME);
-    let (code, answer) = verify(&cluster);
-    assert_eq!(code, Some(0), "{answer:#}");
-    let told = load.finish();
-    check::all_is_there_once_on_every_replica(cluster, "busy", &told);
+    returns_equal(cluster, replica, load);
 }
