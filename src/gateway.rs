@@ -11,7 +11,6 @@ use crate::system::unix_seconds;
 use lockstep_actors::gateway::{Gateway, GatewayActor, GatewayConfig, GatewayFigures, GatewayHandle};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Everything that a gateway is run with. Plain, checked values.
 #[derive(Clone, Debug)]
@@ -50,15 +49,12 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
     let handle: Arc<dyn GatewayHandle> = Arc::new(gateway.clone());
     let on_thread = move || {
         let port = Box::new(CallClient::new(&secret, &name));
-        gateway.start_here(|| GatewayActor::new(config.clone(), port, seed, counts.clone()));
+        gateway.start_here(|| GatewayActor::new(config, port, seed, counts));
     };
     let node = witness.as_ref().map(|witness| witness.source.clone());
     let api = api(handle).telling(figures, Sources { node, gateway: None, started_at });
     node::serve_metrics(metrics, api.sources())?;
-    let stopping = api.stopping();
     let server = client_server::serve(listener, api, on_thread).map_err(|error| format!("{listen}: {error}"))?;
-    let serving = server.handle();
-    actix_rt::spawn(server);
     log::info!("the client port is {listen}");
     let stopped = tokio::select! {
         why = told.next() => {
@@ -68,8 +64,7 @@ pub async fn run(plan: GatewayPlan, api: impl FnOnce(Arc<dyn GatewayHandle>) -> 
         () = is_removed(witness.as_mut()) => Stopped::Removed,
     };
     // What is under way is answered first: a client sees no error when a gateway is replaced.
-    stopping.store(true, Ordering::Relaxed);
-    serving.stop(true).await;
+    server.stop().await;
     if let Some(witness) = witness {
         witness.stop().await;
     }

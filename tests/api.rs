@@ -97,8 +97,7 @@ impl Server {
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let settings = Settings::from_layers(None, Role::Gateway, all).expect("settings");
         let fake = Arc::new(Fake::default());
-        let server = serve(listener, ClientApi::new(fake.clone(), &settings), || {}).expect("serves");
-        actix_rt::spawn(server);
+        drop(serve(listener, ClientApi::new(fake.clone(), &settings), || {}).expect("serves"));
         Self { fake, address }
     }
 

@@ -1,4 +1,5 @@
-//! The tables of `lockstep_protocol::storage` in an embedded engine: one directory, one journal, three keyspaces.
+//! The tables of `lockstep_protocol::storage` in an embedded engine: one directory, one journal, and
+//! some keyspaces (`tables.rs`).
 //!
 //! - A batch is one record of the engine's journal, which is replayed in order up to the first torn record: so batches are
 //!   whole and in order after a crash, and a flush is one `fdatasync` of the journal.
@@ -14,9 +15,9 @@
 
 mod journal;
 mod mark;
+mod tables;
 
-use fjall::compaction::Leveled;
-use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{Database, Guard, Keyspace, PersistMode, Readable, Snapshot};
 use lockstep_protocol::storage::StorageError;
 use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
 use mark::Mark;
@@ -25,21 +26,13 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tables::Tables;
 
 /// Blocks of the tables that are kept in memory. Bytes.
 const CACHE_BYTES: u64 = 48 << 20;
-/// What is buffered of the store before it goes to a table file; up to four of them may wait. Bytes.
-const STORE_BUFFER_BYTES: u64 = 12 << 20;
-/// The same for the log, which is seldom read.
-const LOG_BUFFER_BYTES: u64 = 8 << 20;
-/// The same for the vote, and for the number of flushes, which changes with each.
-const META_BUFFER_BYTES: u64 = 4 << 20;
 /// The largest journal before keyspaces that lag behind are written out: bounds what a start replays. Bytes.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
-/// The size of a table. A merge takes some ten of them at a time, and no buffer is written out meanwhile. Bytes.
-const TABLE_BYTES: u64 = 16 << 20;
 /// Threads that write buffers out and merge tables. With two, the first asks itself again and again to leave a merge to the
 /// second, for as long as that one is at work: a quarter of all that the cluster computes.
 const WORKERS: usize = 1;
@@ -72,7 +65,7 @@ pub struct Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("path", &self.tables.store.path()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("path", &self.tables.meta.path()).finish_non_exhaustive()
     }
 }
 
@@ -94,24 +87,6 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StorageError {
     move |error| StorageError::Engine(format!("{}: {error}", path.display()))
 }
 
-/// The engine's keyspaces. Copies are handles on the same.
-#[derive(Clone)]
-struct Tables {
-    meta: Keyspace,
-    log: Keyspace,
-    store: Keyspace,
-}
-
-impl Tables {
-    fn of(&self, table: Table) -> &Keyspace {
-        match table {
-            Table::Meta => &self.meta,
-            Table::Log => &self.log,
-            Table::Store => &self.store,
-        }
-    }
-}
-
 /// All tables as they were at one moment. What the engine drops or rewrites meanwhile stays on the disk until this goes.
 #[derive(Clone)]
 pub struct Frozen {
@@ -127,13 +102,13 @@ impl fmt::Debug for Frozen {
 
 impl ReadKv for Frozen {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.snapshot.get(self.tables.of(table), key).map_err(engine_error)?;
+        let value = self.snapshot.get(self.tables.of(table, key), key).map_err(engine_error)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
-        let keyspace = self.tables.of(table);
-        scan_pairs(range, direction, visit, |bounds| self.snapshot.range(keyspace, bounds))
+        let parts = self.tables.parts(table, range, direction);
+        scan_pairs(parts, direction, visit, |keyspace, bounds| self.snapshot.range(keyspace, bounds))
     }
 }
 
@@ -151,7 +126,7 @@ impl Engine {
         }
         let torn = journal::renew(&place)?;
         let database = open_database(&place)?;
-        let tables = open_keyspaces(&database, &faults)?;
+        let tables = Tables::open(&database, &faults)?;
         let (mark, flushes) = (Mark::open(directory)?, flushes(&tables.meta)?);
         mark.check(flushes)?;
         if let Some(torn) = torn {
@@ -195,7 +170,7 @@ fn create(directory: &Path, place: &Path, faults: &FaultPlan) -> Result<(), Stor
         Ok(()) | Err(_) => {}
     }
     let database = open_database(&draft)?;
-    let keyspaces = open_keyspaces(&database, faults)?;
+    let keyspaces = Tables::open(&database, faults)?;
     database.persist(PersistMode::SyncAll).map_err(engine_error)?;
     drop((keyspaces, database));
     sync_folders(&draft)?;
@@ -237,54 +212,37 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .map_err(engine_error)
 }
 
-fn open_keyspaces(database: &Database, faults: &FaultPlan) -> Result<Tables, StorageError> {
-    let open = |name, buffer_bytes: u64| {
-        let merging = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
-        let buffer_bytes = faults.buffer_bytes.unwrap_or(buffer_bytes);
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer_bytes).compaction_strategy(merging);
-        database.keyspace(name, options).map_err(engine_error)
-    };
-    let (meta, log) = (open("meta", META_BUFFER_BYTES)?, open("log", LOG_BUFFER_BYTES)?);
-    Ok(Tables { meta, log, store: open("store", STORE_BUFFER_BYTES)? })
-}
-
-fn visit_all(pairs: impl Iterator<Item = Guard>, visit: Visit<'_>) -> Result<(), StorageError> {
-    for pair in pairs {
-        let (key, value) = pair.into_inner().map_err(engine_error)?;
-        if visit(&key, &value)?.is_break() {
-            break;
+/// Shows the pairs of a range, part by part; `pairs` has those of a part in order.
+fn scan_pairs<I: DoubleEndedIterator<Item = Guard>>(
+    parts: Vec<(&Keyspace, KeyRange)>,
+    direction: Direction,
+    visit: Visit<'_>,
+    pairs: impl Fn(&Keyspace, (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> I,
+) -> Result<(), StorageError> {
+    for (keyspace, KeyRange { from, to }) in parts {
+        let mut pairs = pairs(keyspace, (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded)));
+        let mut next = || match direction {
+            Direction::Forward => pairs.next(),
+            Direction::Reverse => pairs.next_back(),
+        };
+        while let Some(pair) = next() {
+            let (key, value) = pair.into_inner().map_err(engine_error)?;
+            if visit(&key, &value)?.is_break() {
+                return Ok(());
+            }
         }
     }
     Ok(())
 }
 
-/// Shows the pairs of a range, which `pairs` has in order.
-fn scan_pairs<I: DoubleEndedIterator<Item = Guard>>(
-    range: &KeyRange,
-    direction: Direction,
-    visit: Visit<'_>,
-    pairs: impl FnOnce((Bound<Vec<u8>>, Bound<Vec<u8>>)) -> I,
-) -> Result<(), StorageError> {
-    if range.is_empty() {
-        return Ok(());
-    }
-    let to = range.to.clone().map_or(Bound::Unbounded, Bound::Excluded);
-    let pairs = pairs((Bound::Included(range.from.clone()), to));
-    match direction {
-        Direction::Forward => visit_all(pairs, visit),
-        Direction::Reverse => visit_all(pairs.rev(), visit),
-    }
-}
-
 impl ReadKv for Engine {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let value = self.tables.of(table).get(key).map_err(engine_error)?;
+        let value = self.tables.of(table, key).get(key).map_err(engine_error)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
-        let keyspace = self.tables.of(table);
-        scan_pairs(range, direction, visit, |bounds| keyspace.range(bounds))
+        scan_pairs(self.tables.parts(table, range, direction), direction, visit, Keyspace::range)
     }
 }
 
@@ -292,16 +250,17 @@ impl Kv for Engine {
     fn write(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
         let mut writes = self.database.batch();
         for (table, key, value) in batch.writes {
+            let keyspace = self.tables.of(table, &key);
             match value {
-                Some(value) => writes.insert(self.tables.of(table), key, value),
-                None => writes.remove(self.tables.of(table), key),
+                Some(value) => writes.insert(keyspace, key, value),
+                None => writes.remove(keyspace, key),
             }
         }
         writes.commit().map_err(engine_error)
     }
 
     fn clear(&mut self, table: Table) -> Result<(), StorageError> {
-        self.tables.of(table).clear().map_err(engine_error)
+        self.tables.all_of(table).into_iter().try_for_each(|keyspace| keyspace.clear().map_err(engine_error))
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
@@ -333,7 +292,7 @@ impl Kv for Engine {
     }
 
     fn store_bytes(&self) -> u64 {
-        self.tables.store.disk_space()
+        self.tables.all_of(Table::Store).into_iter().map(Keyspace::disk_space).sum()
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Input {
     /// A ticket's or an inherited entry's locks are held.
     Granted { owner: LockOwner },
     /// What the store says of the next batch.
-    Examined { round: u64, verdicts: Vec<Verdict>, keys_at: Timestamp },
+    Examined { round: u64, verdicts: Vec<Verdict>, keys_at: Timestamp, index: Index },
     ///
     Vote { from: Peer, view: ViewNumber, attempt: Attempt, index: Index, refusal: Option<Refusal> },
     ///
@@ -300,10 +300,14 @@ impl Coordinator {
         effects
     }
 
-    /// what is valid goes into the batch; the rest is answered.
-    fn on_examined(&mut self, now: Now, round: u64, verdicts: Vec<Verdict>, keys_at: Timestamp) -> Effects {
-        let current = self.asked && round == self.round && self.is_leading();
-        let Some(picked) = self.examining.take_if(|_| current) else { return Effects::none() };
+    /// what is valid goes into the batch; the rest is answered. Only what was looked at in the very state that the batch
+    /// meets: no replica looks again whether a key is known.
+    fn on_examined(&mut self, now: Now, verdicts: Vec<Verdict>, keys_at: Timestamp, index: Index) -> Effects {
+        if index != self.end.0 {
+            self.asked = false;
+            return self.form(now);
+        }
+        let Some(picked) = self.examining.take() else { return Effects::none() };
         let mut effects = Effects::none();
         let mut own =
             Own { picked: Picked::default(), instants: Vec::new(), attempts: 0, outcomes: None, aborted: false };
@@ -450,7 +454,10 @@ impl Machine for Coordinator {
             Input::Submit { request, operation } => self.on_submit(now, request, operation),
             Input::Located { request, channel } => self.on_located(now, request, channel),
             Input::Granted { owner } => self.on_granted(now, owner),
-            Input::Examined { round, verdicts, keys_at } => self.on_examined(now, round, verdicts, keys_at),
+            Input::Examined { round, verdicts, keys_at, index } => {
+                let current = self.asked && round == self.round && self.is_leading();
+                if current { self.on_examined(now, verdicts, keys_at, index) } else { Effects::none() }
+            }
             Input::Vote { from, view, attempt, index, refusal } => {
                 let asked = |flight: &&Flight| (flight.attempt, flight.entry.index) == (attempt, index);
                 let is_asked = self.flight.iter().any(|flight| flight.stage == Stage::Voting && asked(&flight));

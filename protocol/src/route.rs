@@ -365,8 +365,8 @@ pub fn storage(event: StorageEvent) -> Vec<Delivery> {
             Coordinator(coordinator::Input::Located { request, channel: channel.clone() }),
             Reads(read::Input::Located { request, channel }),
         ],
-        StorageEvent::Examined { round, verdicts, keys_at } => {
-            vec![Coordinator(coordinator::Input::Examined { round, verdicts, keys_at })]
+        StorageEvent::Examined { round, verdicts, keys_at, index } => {
+            vec![Coordinator(coordinator::Input::Examined { round, verdicts, keys_at, index })]
         }
         StorageEvent::Queried { request, found, index } => vec![Reads(read::Input::Queried { request, found, index })],
         StorageEvent::Pinned { session, index, hash, bytes, last_timestamp } => {

@@ -212,6 +212,8 @@ pub enum StorageEvent {
         verdicts: Vec<Verdict>,
         /// The keys' clock, as far as the store is applied (section 4).
         keys_at: Timestamp,
+        /// The last entry in the state that was looked at.
+        index: Index,
     },
     /// What a query found, in the state after `index`.
     Queried {

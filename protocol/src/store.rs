@@ -3,8 +3,9 @@
 //! - Equal histories leave byte-equal tables (S5): nothing here reads a clock, and old idempotency keys are dropped by the
 //!   log's own clock, a bounded number an entry.
 //! - The table says itself how far it is applied ([`State`]), so that a snapshot is this table's pairs and nothing else.
-//! - An operation whose key did something already does nothing (S3), and one that was aborted never will (S4). One that the
-//!   state cannot carry out, which R-2 kept out of the log, has no effect either, on every replica alike.
+//! - An operation whose key did something already, or was aborted, is not in the log: [`examine`] keeps it out, in the state that
+//!   its batch meets, so that no replica need look again (S3, S4). One that the state cannot carry out, which R-2 kept out
+//!   of the log too, has no effect, on every replica alike.
 //!
 //! Not here: which entries are committed (`replica.rs`), and what is locked meanwhile (`lock.rs`).
 
@@ -108,8 +109,12 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hints: &mut Hints) -> 
             answers::expire(&mut changes, hints, *expire_keys_before, operations.len())?;
             hints.saw_keys(*keys_at);
             let mut new_keys = NewKeys::of(entry.index, *keys_at);
-            let apply = |logged| apply_once(&mut changes, (state, hints), &mut new_keys, logged);
-            let outcomes = operations.iter().map(apply).collect::<Result<_, _>>()?;
+            let mut outcomes = Vec::with_capacity(operations.len());
+            for logged in operations {
+                let outcome = apply_action(&mut changes, (state, hints), logged)?;
+                answers::remember(&mut changes, &mut new_keys, logged, &outcome);
+                outcomes.push(outcome);
+            }
             new_keys.finish(&mut changes);
             outcomes
         }
@@ -132,22 +137,6 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hints: &mut Hints) -> 
     let state = State { index: entry.index, hash: entry.hash, last_timestamp, keys_at };
     changes.put(keys::STATE.to_vec(), encode(&state));
     Ok(Applied { changes: changes.into_batch(), state, outcomes })
-}
-
-fn apply_once<K: Kv>(
-    changes: &mut Changes<'_, K>,
-    (before, hints): (&State, &mut Hints),
-    new_keys: &mut NewKeys,
-    logged: &LoggedOperation,
-) -> Result<Outcome, StorageError> {
-    match answers::known(changes, &logged.operation)? {
-        Some(Verdict::Known(outcome, _)) => return Ok(outcome),
-        Some(Verdict::Failed(_)) => return Ok(Outcome::Aborted),
-        Some(Verdict::Valid(_)) | None => {}
-    }
-    let outcome = apply_action(changes, (before, hints), logged)?;
-    answers::remember(changes, new_keys, logged, &outcome);
-    Ok(outcome)
 }
 
 fn apply_action<K: Kv>(

@@ -41,7 +41,7 @@ pub struct ClientLimits {
     pub header_bytes_max: usize,
     /// The largest body. Bytes.
     pub body_bytes_max: usize,
-    /// How many clients may be connected at once, for each thread.
+    /// How many clients may be connected at once.
     pub connections_max: usize,
 }
 
@@ -98,12 +98,6 @@ impl ClientApi {
     #[must_use]
     pub fn sources(&self) -> Sources {
         self.sources.clone()
-    }
-
-    /// Set it before the server is stopped: from then on each answer is the last of its connection, and it is not ready.
-    #[must_use]
-    pub fn stopping(&self) -> Arc<AtomicBool> {
-        self.stopping.clone()
     }
 
     /// Has a write done, and answers with what it did and its receipt.

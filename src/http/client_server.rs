@@ -1,66 +1,189 @@
 //! The client port: the server under the client API, and how it ends without a client that notices.
 //!
-//! A server that stops takes no more connections, and serves those that it has: each answer says that it is the last of its
-//! connection, so that clients go elsewhere, and what a client sends on an idle connection meanwhile is answered too. (The web
-//! framework's own server closes idle connections at that moment, and a request that is on its way is lost.)
+//! A server that stops serves whoever has a connection: first the port closes, and what was connected until then is taken; from
+//! then on each answer says that it is the last of its connection, so that clients go elsewhere, and what a client sends on an
+//! idle connection is answered too. In any other order a client that was sent away comes back to the port that is about to
+//! close, and its request is lost. (The web framework's own server also drops who was connected and not yet served.)
 //!
 //! Not here: what is answered (`client.rs`).
 
 use super::call_metrics::counted;
 use super::client::{ClientApi, configure, within_limits};
 use actix_http::HttpService;
-use actix_server::Server;
-use actix_service::map_config;
+use actix_rt::Arbiter;
+use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::rt::net::TcpStream;
+use actix_web::rt::net::{TcpListener, TcpStream};
 use actix_web::{App, web};
-use std::net::TcpListener;
-use std::sync::atomic::Ordering;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::TcpListener as Port;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
 
-/// How long open connections may go on when the server stops. Seconds.
-const SHUTDOWN_SECONDS: u64 = 5;
+/// How long open connections may go on when the server stops.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a connection that is closed may take to be taken away.
 const DISCONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Serves the API on this port until it is stopped; signals are the caller's. One thread serves: `on_thread` is called there
-/// first, so that the actor behind the API can run on the same one; a wake-up across threads costs more than a request.
+/// How long nobody is let in after the system refused to: it lacks files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// A server at work. Dropped, it goes on.
+#[derive(Debug)]
+pub struct ClientServer {
+    stop: oneshot::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl ClientServer {
+    /// Closes the port, answers what is asked on open connections, and returns when all of them are gone, after 5 s at most.
+    pub async fn stop(self) {
+        let Self { stop, stopped } = self;
+        let _ = stop.send(()); // Its thread may be gone: then it has stopped.
+        let _ = stopped.await;
+    }
+}
+
+/// Serves the API on this port until it is stopped; signals are the caller's. Within an actix system. One thread serves:
+/// `on_thread` is called there first, so that the actor behind the API can run on the same one; a wake-up across threads costs
+/// more than a request.
 ///
 /// # Errors
 /// When the port cannot be listened on.
-pub fn serve(
-    listener: TcpListener,
-    api: ClientApi,
-    on_thread: impl Fn() + Clone + Send + 'static,
-) -> std::io::Result<Server> {
-    let limits = api.limits;
-    let service = move || {
+pub fn serve(port: Port, api: ClientApi, on_thread: impl FnOnce() + Send + 'static) -> io::Result<ClientServer> {
+    port.set_nonblocking(true)?;
+    let (stop, told) = oneshot::channel();
+    let (tell, stopped) = oneshot::channel();
+    Arbiter::new().spawn_fn(move || {
         on_thread();
-        let app = App::new()
-            .app_data(web::Data::new(api.clone()))
-            .wrap(from_fn(within_limits))
-            // A cache between would break linearizable reads.
-            .wrap(DefaultHeaders::new().add((CACHE_CONTROL, "no-store")).add(("X-Content-Type-Options", "nosniff")))
-            .wrap(from_fn(last_answer))
-            .wrap(from_fn(counted))
-            .configure(configure);
-        let clients = api.clients.clone();
-        HttpService::build()
-            .on_connect_ext(move |_: &TcpStream, data: &mut Extensions| clients.count(data))
-            .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
-            .client_disconnect_timeout(DISCONNECT_PATIENCE)
-            .tcp_nodelay(true)
-            .h1(map_config(app, |()| AppConfig::default()))
-            .tcp()
-    };
-    let server = Server::build().workers(1).max_concurrent_connections(limits.connections_max);
-    let server = server.shutdown_timeout(SHUTDOWN_SECONDS).disable_signals();
-    Ok(server.listen("clients", listener, service)?.run())
+        actix_rt::spawn(async move {
+            if let Err(error) = serve_here(port, api, told).await {
+                log::error!("the client port: {error}");
+            }
+            let _ = tell.send(()); // Nobody waits for a server that was dropped.
+            Arbiter::current().stop();
+        });
+    });
+    Ok(ClientServer { stop, stopped })
+}
+
+async fn serve_here(port: Port, api: ClientApi, told: oneshot::Receiver<()>) -> io::Result<()> {
+    let (limits, stopping, clients) = (api.limits, api.stopping.clone(), api.clients.clone());
+    let app = App::new()
+        .app_data(web::Data::new(api))
+        .wrap(from_fn(within_limits))
+        // A cache between would break linearizable reads.
+        .wrap(DefaultHeaders::new().add((CACHE_CONTROL, "no-store")).add(("X-Content-Type-Options", "nosniff")))
+        .wrap(from_fn(last_answer))
+        .wrap(from_fn(counted))
+        .configure(configure);
+    let service = HttpService::build()
+        .on_connect_ext(move |_: &TcpStream, data: &mut Extensions| clients.count(data))
+        .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
+        .client_disconnect_timeout(DISCONNECT_PATIENCE)
+        .tcp_nodelay(true)
+        .h1(map_config(app, |()| AppConfig::default()))
+        .tcp();
+    let service = service.new_service(()).await.map_err(|()| io::Error::other("the service cannot be made"))?;
+    let door = Door { service: Rc::new(service), open: Rc::default(), open_max: limits.connections_max };
+    door.serve(TcpListener::from_std(port)?, told, &stopping).await
+}
+
+/// Who is let in.
+struct Door<S> {
+    service: Rc<S>,
+    open: Rc<Open>,
+    open_max: usize,
+}
+
+/// How many are in.
+#[derive(Default)]
+struct Open {
+    count: Cell<usize>,
+    left: Notify,
+}
+
+/// One of them.
+struct Guest(Rc<Open>);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.left.notify_one();
+    }
+}
+
+impl<S: Service<TcpStream> + 'static> Door<S> {
+    async fn serve(
+        &self,
+        listener: TcpListener,
+        told: oneshot::Receiver<()>,
+        stopping: &Arc<AtomicBool>,
+    ) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            Ok(()) = told => {}
+            () = self.take_all(&listener) => {}
+        }
+        let port = listener.into_std()?;
+        while let Ok((stream, _)) = port.accept() {
+            stream.set_nonblocking(true)?;
+            self.take(TcpStream::from_std(stream)?).await;
+        }
+        drop(port);
+        stopping.store(true, Ordering::Relaxed);
+        let all_left = async {
+            while self.open.count.get() > 0 {
+                self.open.left.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, all_left).await; // Who is still there was told nothing new for so long.
+        Ok(())
+    }
+
+    /// For ever.
+    async fn take_all(&self, listener: &TcpListener) {
+        loop {
+            if self.open.count.get() >= self.open_max {
+                self.open.left.notified().await;
+                continue;
+            }
+            match listener.accept().await {
+                Ok((stream, _)) => self.take(stream).await,
+                // The client's affair.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    log::warn!("no client is let in for {ACCEPT_PAUSE:?}: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection until its end, beside the others.
+    async fn take(&self, stream: TcpStream) {
+        self.open.count.set(self.open.count.get() + 1);
+        let guest = Guest(self.open.clone());
+        if poll_fn(|context| self.service.poll_ready(context)).await.is_err() {
+            return;
+        }
+        let served = self.service.call(stream);
+        actix_rt::spawn(async move {
+            let _ = served.await; // How it ended is its client's affair; what was asked is counted.
+            drop(guest);
+        });
+    }
 }
 
 /// While the server stops: the connection ends with this answer.
@@ -86,8 +209,7 @@ mod tests {
     use lockstep_actors::gateway::{ClientCall, ClusterReport, GatewayHandle};
     use lockstep_protocol::change::Change;
     use lockstep_protocol::operation::{Answer, OperationError};
-    use std::net::SocketAddr;
-    use std::sync::Arc;
+    use std::net::{SocketAddr, TcpListener};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     struct Nobody;
@@ -142,8 +264,6 @@ mod tests {
         let api = api().telling(Arc::default(), Sources::default());
         let clients = api.clients.clone();
         let server = serve(listener, api, || {}).expect("serves");
-        let handle = server.handle();
-        actix_rt::spawn(server);
         let mut kept = TcpStream::connect(address).await.expect("taken");
         assert!(ask(&mut kept, "/healthz").await.starts_with("http/1.1 200"));
         for path in ["/nowhere", "/v1/channels/general/messages", "/healthz"] {
@@ -168,28 +288,24 @@ mod tests {
             actix_rt::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(clients.count_now(), 0, "all have gone");
-        handle.stop(true).await;
+        server.stop().await;
     }
 
     #[actix_rt::test]
     async fn a_stopping_server_answers_on_open_connections_and_takes_no_new_ones() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address: SocketAddr = listener.local_addr().expect("bound");
-        let api = api();
-        let stopping = api.stopping();
-        let server = serve(listener, api, || {}).expect("serves");
-        let handle = server.handle();
-        actix_rt::spawn(server);
+        let server = serve(listener, api(), || {}).expect("serves");
         let (mut one, mut other) =
             (TcpStream::connect(address).await.expect("taken"), TcpStream::connect(address).await.expect("taken"));
         for stream in [&mut one, &mut other] {
             assert!(!ask(stream, "/readyz").await.contains("connection: close"), "it stays open");
         }
 
-        stopping.store(true, Ordering::Relaxed);
-        let stopped = actix_rt::spawn(async move { handle.stop(true).await });
-        actix_rt::time::sleep(Duration::from_millis(100)).await;
-        assert!(TcpStream::connect(address).await.is_err(), "nobody new is let in");
+        let stopped = actix_rt::spawn(server.stop());
+        while TcpStream::connect(address).await.is_ok() {
+            actix_rt::time::sleep(Duration::from_millis(1)).await; // Whoever is let in until then is served, too.
+        }
         for (stream, path, status) in [(&mut one, "/readyz", "503"), (&mut other, "/healthz", "200")] {
             let answer = ask(stream, path).await;
             assert!(answer.starts_with(&format!("http/1.1 {status}")), "{answer}");
@@ -197,5 +313,40 @@ mod tests {
             assert_eq!(stream.read(&mut [0]).await.expect("no reset"), 0, "and then it ends");
         }
         stopped.await.expect("it stops once all have gone");
+    }
+
+    /// The kernel lets clients in before the server knows of them.
+    #[actix_rt::test]
+    async fn a_client_that_was_connected_when_the_server_stopped_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address: SocketAddr = listener.local_addr().expect("bound");
+        let server = serve(listener, api(), || {}).expect("serves");
+        let mut connected = Vec::new();
+        for _ in 0..100 {
+            connected.push(TcpStream::connect(address).await.expect("taken"));
+        }
+        let stopped = actix_rt::spawn(server.stop());
+        for mut stream in connected {
+            let answer = ask(&mut stream, "/healthz").await;
+            assert!(answer.starts_with("http/1.1 200"), "{answer}");
+        }
+        stopped.await.expect("it stops once all have gone");
+    }
+
+    #[actix_rt::test]
+    async fn no_more_clients_are_let_in_than_there_may_be() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address: SocketAddr = listener.local_addr().expect("bound");
+        let mut api = api();
+        api.limits.connections_max = 1;
+        let server = serve(listener, api, || {}).expect("serves");
+        let mut first = TcpStream::connect(address).await.expect("taken");
+        assert!(ask(&mut first, "/healthz").await.starts_with("http/1.1 200"));
+        let waiting = actix_rt::spawn(async move { ask_once(address, "/healthz").await });
+        actix_rt::time::sleep(Duration::from_millis(50)).await;
+        assert!(!waiting.is_finished(), "it waits for its turn");
+        drop(first);
+        assert!(waiting.await.expect("answered").starts_with("HTTP/1.1 200"));
+        server.stop().await;
     }
 }

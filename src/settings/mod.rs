@@ -258,7 +258,7 @@ pub struct GatewaySettings {
     pub header_bytes_max: usize,
     /// The largest body. Bytes.
     pub body_bytes_max: usize,
-    /// How many clients may be connected at once, for each thread.
+    /// How many clients may be connected at once.
     pub connections_max: usize,
 }
 

@@ -148,6 +148,11 @@ impl Primary {
         self.settle(effects)
     }
 
+    /// What the storage says, having applied all that is decided.
+    fn examined(&self, round: u64, verdicts: Vec<Verdict>) -> Input {
+        Input::Examined { round, verdicts, keys_at: Timestamp(0), index: self.machine.end.0 }
+    }
+
     /// Grants all locks and finds everything valid.
     fn settle(&mut self, effects: Effects) -> Effects {
         let mut all = Effects::none();
@@ -158,7 +163,7 @@ impl Primary {
                 Effect::Storage(StorageRequest::Examine { round, operations }) => {
                     let channel = ChannelName::new("general").expect("a name");
                     let verdicts = operations.iter().map(|_| Verdict::Valid(channel.clone())).collect();
-                    Some(Input::Examined { round: *round, verdicts, keys_at: Timestamp(0) })
+                    Some(self.examined(*round, verdicts))
                 }
                 _ => None,
             };
@@ -256,10 +261,30 @@ fn r2_an_invalid_operation_is_answered_after_a_confirmation_and_not_logged() {
     let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
     let error = OperationError::ChannelNotFound { channel: ChannelName::new("general").expect("a name") };
     let verdicts = vec![Verdict::Failed(error.clone())];
-    let effects = primary.machine.step(at(10), Input::Examined { round, verdicts, keys_at: Timestamp(0) });
+    let examined = primary.examined(round, verdicts);
+    let effects = primary.machine.step(at(10), examined);
     let answer = Answer::Failed(error);
     assert_eq!(notes(&effects), [Note::AnswerWhenConfirmed { request: RequestId(1), answer }, Note::Release { owner }]);
     assert!(primary.machine.flight.is_none());
+}
+
+#[test]
+fn r2_what_was_examined_in_an_older_state_is_examined_again() {
+    let mut primary = Primary::new(&[3]);
+    let asked = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
+    let [Note::Acquire { owner, .. }] = notes(&asked)[..] else { panic!("{asked:?}") };
+    let examine = primary.machine.step(at(10), Input::Granted { owner });
+    let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
+    let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
+    let index = primary.machine.end.0.before();
+    let early = Input::Examined { round, verdicts: verdicts.clone(), keys_at: Timestamp(0), index };
+    let again = primary.machine.step(at(10), early);
+    let [StorageRequest::Examine { round, operations }] = &requests(&again)[..] else { panic!("{again:?}") };
+    assert_eq!(*operations, [post("a")]);
+    assert!(primary.machine.flight.is_none());
+    let examined = primary.examined(*round, verdicts);
+    drop(primary.machine.step(at(10), examined));
+    assert!(primary.machine.flight.is_some());
 }
 
 #[test]
@@ -569,7 +594,8 @@ fn r16_nothing_is_sent_between_a_view_and_its_lead() {
     let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
     let _ = primary.machine.step(at(11), Input::ViewChanged(Arc::new(view(2, 3, &[1, 3], 0))));
     let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
-    let late = primary.machine.step(at(12), Input::Examined { round, verdicts, keys_at: Timestamp(0) });
+    let late = primary.examined(round, verdicts);
+    let late = primary.machine.step(at(12), late);
     assert!(late.as_slice().is_empty(), "an attempt of the ended view, in the new one: {late:?}");
 }
 
@@ -602,7 +628,8 @@ fn section_4_keys_grow_old_by_the_time_that_primaries_lead_and_by_no_wall_clock(
         }
         let [StorageRequest::Examine { round, .. }] = requests(&asked)[..] else { panic!("{asked:?}") };
         let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
-        let examined = Input::Examined { round, verdicts, keys_at: Timestamp(applied) };
+        let index = primary.machine.end.0;
+        let examined = Input::Examined { round, verdicts, keys_at: Timestamp(applied), index };
         drop(primary.machine.step(now, examined));
         let entry = primary.flight().1;
         drop(primary.complete());

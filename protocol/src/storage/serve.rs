@@ -9,7 +9,7 @@
 //! Not here: what is found at start (`recover.rs`), snapshots (`snapshot.rs`), the log's slots (`slots.rs`).
 
 use crate::change::Change;
-use crate::ids::{Hash, Index, SessionId, Timestamp, WriteId};
+use crate::ids::{Hash, Index, SessionId, WriteId};
 use crate::log::{Batch, Entry, LogRecord, seal};
 use crate::machine::Limits;
 use crate::operation::Outcome;
@@ -125,12 +125,10 @@ impl<K: Kv> Storage<K> {
                 let channel = if self.installing { None } else { store::locate(&self.kv, id)? };
                 Ok(Some(StorageEvent::Located { request, channel }))
             }
-            StorageRequest::Examine { round, .. } if self.installing => {
-                Ok(Some(StorageEvent::Examined { round, verdicts: Vec::new(), keys_at: Timestamp::default() }))
-            }
             StorageRequest::Examine { round, operations } => {
-                let verdicts = store::examine(&self.kv, &operations)?;
-                Ok(Some(StorageEvent::Examined { round, verdicts, keys_at: self.state.keys_at }))
+                let verdicts = if self.installing { Vec::new() } else { store::examine(&self.kv, &operations)? };
+                let State { keys_at, index, .. } = self.state;
+                Ok(Some(StorageEvent::Examined { round, verdicts, keys_at, index }))
             }
             StorageRequest::Query { request, query } => {
                 let found = if self.installing { store::nothing(&query) } else { store::query(&self.kv, &query)? };

@@ -66,10 +66,7 @@ fn fingerprint(action: &Action) -> Fingerprint {
         Action::Unstar { id } => postcard::to_stdvec(&(2_u8, id)),
         Action::CreateChannel { channel } => postcard::to_stdvec(&(3_u8, channel)),
     };
-    let hash = blake3::hash(&bytes.unwrap_or_default());
-    let mut fingerprint = [0; FINGERPRINT_BYTES];
-    fingerprint.copy_from_slice(&hash.as_bytes()[..FINGERPRINT_BYTES]);
-    fingerprint
+    xxhash_rust::xxh3::xxh3_128(&bytes.unwrap_or_default()).to_be_bytes()
 }
 
 /// What is known of an operation's key: the first result and its entry, or that the key stands for another request.
