@@ -115,7 +115,7 @@ fn page_of<K: Kv, T>(
 }
 
 fn extent(page: &Page) -> (u32, Direction) {
-    (page.limit, if page.ascending { Direction::Forward } else { Direction::Reverse })
+    (page.limit, if page.ascending { Direction::Reverse } else { Direction::Forward })
 }
 
 fn id_of(key: &[u8]) -> Result<Timestamp, StorageError> {
