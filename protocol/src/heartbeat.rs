@@ -16,7 +16,7 @@ use crate::member::Members;
 use crate::message::PeerMessage;
 use crate::status::{NodeStatus, PeerStatus};
 use crate::view::View;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What it hears.
@@ -24,7 +24,15 @@ use std::sync::Arc;
 #[allow(missing_docs, reason = "the fields are those of the letters and notes that they come from")]
 pub enum Input {
     /// A replica or witness lives.
-    Heartbeat { from: Peer, view: ViewNumber, beat: u64, log_end: Index, commit_index: Index, hash: Hash },
+    Heartbeat {
+        from: Peer,
+        view: ViewNumber,
+        beat: u64,
+        log_end: Index,
+        commit_index: Index,
+        hash: Hash,
+        is_answered: bool,
+    },
     /// The primary's answer.
     HeartbeatAnswer { from: Peer, view: ViewNumber, beat: u64, serving: Option<(Index, Hash)> },
     /// The request kept open at the primary ended.
@@ -62,6 +70,8 @@ pub struct Heartbeats {
     log_end: Index,
     committed: (Index, Hash),
     beats: u64,
+    /// When the beats were sent that no answer came to yet, nor to a later one; none that was sent longer ago than the timeout.
+    unanswered: VecDeque<(u64, Millis)>,
     next_beat: Millis,
     /// When the primary last answered that it leads.
     answered_at: Millis,
@@ -93,6 +103,7 @@ impl Heartbeats {
             log_end: Index(0),
             committed: (Index(0), Hash::default()),
             beats: 0,
+            unanswered: VecDeque::new(),
             next_beat: Millis(u64::MAX),
             answered_at: Millis(0),
             suspected: false,
@@ -140,8 +151,13 @@ impl Heartbeats {
         if let Some(primary) = primary {
             if listed {
                 self.beats += 1;
+                let timeout_ms = self.timing.heartbeat_timeout_ms;
+                self.unanswered.retain(|(_, sent_at)| now.elapsed < sent_at.plus(timeout_ms));
+                self.unanswered.push_back((self.beats, now.elapsed));
                 let (log_end, (commit_index, hash)) = (self.log_end, self.committed);
-                let beat = PeerMessage::Heartbeat { view: view.number, beat: self.beats, log_end, commit_index, hash };
+                let (view, beat) = (view.number, self.beats);
+                let is_answered = !self.is_unanswered(now);
+                let beat = PeerMessage::Heartbeat { view, beat, log_end, commit_index, hash, is_answered };
                 effects.send(&primary.address, beat);
             } else if self.me.voter.node().is_none() {
                 effects.send(&primary.address, PeerMessage::ListMe { view: view.number });
@@ -173,10 +189,23 @@ impl Heartbeats {
         effects
     }
 
-    fn on_heartbeat(&mut self, now: Now, from: &Peer, view: ViewNumber, beat: u64, status: PeerStatus) -> Effects {
+    /// Whether the primary has said nothing for `heartbeat.timeout`.
+    fn is_unanswered(&self, now: Now) -> bool {
+        now.elapsed >= self.answered_at.plus(self.timing.heartbeat_timeout_ms)
+    }
+
+    /// One that hears no answer does not count as heard: it can be asked nothing, and would be listed for ever.
+    fn on_heartbeat(
+        &mut self,
+        now: Now,
+        from: &Peer,
+        (view, beat): (ViewNumber, u64),
+        is_answered: bool,
+        status: PeerStatus,
+    ) -> Effects {
         let mut effects = Effects::none();
         let Some(known) = &self.view else { return effects };
-        if known.number == view && known.lists(from) {
+        if known.number == view && known.lists(from) && is_answered {
             self.heard.insert(from.voter.clone(), PeerStatus { heard_at: now.elapsed, ..status });
         }
         let serving = self.leading.then_some(self.committed);
@@ -198,6 +227,9 @@ impl Heartbeats {
             return effects;
         }
         let Some((index, hash)) = serving else { return self.suspect(now, Sign::SteppedDown) };
+        if !self.counts(now, beat) {
+            return effects;
+        }
         self.answered_at = now.elapsed;
         self.lost_at = None;
         effects.tell(Note::CommitSeen { index, hash });
@@ -205,6 +237,16 @@ impl Heartbeats {
             effects.tell(Note::Trusted { view });
         }
         effects
+    }
+
+    /// Whether this answer says that the primary lives: it is the first to its beat, and that was sent within the timeout. A late
+    /// copy says nothing: it would renew the trust in a primary that is long silent.
+    fn counts(&mut self, now: Now, beat: u64) -> bool {
+        let timeout_ms = self.timing.heartbeat_timeout_ms;
+        self.unanswered.retain(|(_, sent_at)| now.elapsed < sent_at.plus(timeout_ms));
+        let is_awaited = self.unanswered.iter().any(|(known, _)| *known == beat);
+        self.unanswered.retain(|(known, _)| *known > beat);
+        is_awaited
     }
 
     fn suspect(&mut self, now: Now, sign: Sign) -> Effects {
@@ -300,9 +342,9 @@ impl Machine for Heartbeats {
 
     fn step(&mut self, now: Now, input: Input) -> Effects {
         match input {
-            Input::Heartbeat { from, view, beat, log_end, commit_index, hash: _ } => {
+            Input::Heartbeat { from, view, beat, log_end, commit_index, hash: _, is_answered } => {
                 let status = PeerStatus { log_end, commit_index, heard_at: now.elapsed };
-                self.on_heartbeat(now, &from, view, beat, status)
+                self.on_heartbeat(now, &from, (view, beat), is_answered, status)
             }
             Input::HeartbeatAnswer { from, view, beat, serving } => self.on_answer(now, &from, view, beat, serving),
             Input::WatchEnded { address } => self.on_lost(now, &address, true),
@@ -351,9 +393,8 @@ impl Machine for Heartbeats {
 
     fn tick(&mut self, now: Now) -> Effects {
         let mut effects = self.report_silent(now);
-        let timeout_ms = self.timing.heartbeat_timeout_ms;
         let listed = self.view.as_ref().is_some_and(|view| view.lists(&self.me));
-        if listed && !self.leading && now.elapsed >= self.answered_at.plus(timeout_ms) {
+        if listed && !self.leading && self.is_unanswered(now) {
             let ms = now.elapsed.since(self.answered_at);
             effects.append(self.suspect(now, Sign::Silent { ms }));
         }

@@ -49,7 +49,9 @@ pub enum Rule {
     Unasked,
     /// A node stopped itself, or its disk was unreadable, although nothing forbidden was done to it.
     Stopped,
-    /// The faults ended, and the cluster did not come back.
+    /// A changed byte of a disk was taken for what had been written.
+    Unnoticed,
+    /// The faults ended, or left a healthy core, and the cluster did not come back.
     Liveness,
 }
 
@@ -72,6 +74,7 @@ impl Rule {
             Self::NotDurable => "not durable",
             Self::Unasked => "unasked answer",
             Self::Stopped => "stopped",
+            Self::Unnoticed => "unnoticed",
             Self::Liveness => "liveness",
         }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version of everything in this file. Nodes of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// A letter and who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +163,8 @@ pub enum PeerMessage {
         commit_index: Index,
         /// The chain at its commit index.
         hash: Hash,
+        /// Whether an answer came within `heartbeat.timeout`. Who hears nothing is as lost as who says nothing.
+        is_answered: bool,
     },
     /// R-11, the answer.
     HeartbeatAnswer {

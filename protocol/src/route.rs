@@ -193,8 +193,8 @@ fn open(from: Peer, message: PeerMessage, to: &mut Vec<Delivery>) {
         }
         P::Confirm { view, round } => Replica(replica::Input::Confirm { from, view, round }),
         P::Confirmed { view, round, refusal } => Reads(read::Input::Confirmed { from, view, round, refusal }),
-        P::Heartbeat { view, beat, log_end, commit_index, hash } => {
-            Heartbeat(heartbeat::Input::Heartbeat { from, view, beat, log_end, commit_index, hash })
+        P::Heartbeat { view, beat, log_end, commit_index, hash, is_answered } => {
+            Heartbeat(heartbeat::Input::Heartbeat { from, view, beat, log_end, commit_index, hash, is_answered })
         }
         P::HeartbeatAnswer { view, beat, serving } => {
             Heartbeat(heartbeat::Input::HeartbeatAnswer { from, view, beat, serving })

@@ -1,16 +1,18 @@
-//! `lockstep sim`: runs seeds of the simulator on all cores, and tells the shortest story of one that fails.
+//! `lockstep sim`: runs seeds of the simulator on all cores, tells which faults and corners they met, and the shortest story of
+//! one that fails.
 //!
 //! Not here: what a run is and what it must keep (`lockstep_protocol::sim`).
 
 use clap::Args;
+use lockstep_protocol::sim::met::Totals;
 use lockstep_protocol::sim::plan::Shape;
 use lockstep_protocol::sim::story::Weight;
 use lockstep_protocol::sim::{self, Report};
 use std::cell::Cell;
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Runs the deterministic simulator: one seed is one run, bit for bit.
@@ -31,6 +33,9 @@ pub struct SimArgs {
     /// Witnesses, 0 to 3; drawn by each seed when not given.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=3))]
     pub witnesses: Option<u32>,
+    /// For liveness: faults become permanent, and leave a healthy core, which has to serve.
+    #[arg(long)]
+    pub liveness: bool,
     /// How many seeds run at once; by default as many as there are cores.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -59,8 +64,8 @@ thread_local! {
 /// Runs the command. The exit code is 1 when a promise was broken.
 #[must_use]
 pub fn run(args: &SimArgs) -> ExitCode {
-    name_the_seed_of_a_panic();
-    let shape = Shape { data: args.data, witnesses: args.witnesses };
+    name_the_seed_of_a_panic(args.liveness);
+    let shape = Shape { data: args.data, witnesses: args.witnesses, is_lasting: args.liveness };
     match args.seed {
         Some(seed) if args.trace > 0 => run_traced(seed, shape, args.trace),
         Some(seed) => run_many(args, seed..seed.saturating_add(1), shape),
@@ -68,11 +73,14 @@ pub fn run(args: &SimArgs) -> ExitCode {
     }
 }
 
-fn name_the_seed_of_a_panic() {
+fn name_the_seed_of_a_panic(is_lasting: bool) {
+    let mode = if is_lasting { " --liveness" } else { "" };
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if let Some(seed) = RUNNING.get() {
-            eprintln!("seed {seed} failed: a machine panicked. See it again with: lockstep sim --seed {seed} --trace");
+            eprintln!(
+                "seed {seed} failed: a machine panicked. See it again with: lockstep sim{mode} --seed {seed} --trace"
+            );
         }
         before(info);
     }));
@@ -91,7 +99,7 @@ fn run_traced(seed: u64, shape: Shape, trace: u8) -> ExitCode {
 }
 
 fn describe(report: &Report) -> String {
-    let Report { seed, violation, counts, acknowledged, decided, views, lasted_us } = report;
+    let Report { seed, violation, counts, acknowledged, decided, views, lasted_us, met: _ } = report;
     let outcome = violation.as_ref().map_or("kept every promise".to_owned(), ToString::to_string);
     let seconds = *lasted_us as f64 / 1e6;
     format!(
@@ -108,7 +116,9 @@ struct Shared {
     turns: AtomicU64,
     acknowledged: AtomicU64,
     views: AtomicU64,
+    longest_wait_us: AtomicU64,
     stop: AtomicBool,
+    met: Mutex<Totals>,
     failed: Mutex<Vec<Report>>,
 }
 
@@ -121,7 +131,9 @@ fn run_many(args: &SimArgs, seeds: Range<u64>, shape: Shape) -> ExitCode {
         turns: AtomicU64::new(0),
         acknowledged: AtomicU64::new(0),
         views: AtomicU64::new(0),
+        longest_wait_us: AtomicU64::new(0),
         stop: AtomicBool::new(false),
+        met: Mutex::new(Totals::default()),
         failed: Mutex::new(Vec::new()),
     };
     let began = Instant::now();
@@ -131,7 +143,15 @@ fn run_many(args: &SimArgs, seeds: Range<u64>, shape: Shape) -> ExitCode {
         }
     });
     report(&shared, began.elapsed().as_secs_f64(), threads.min(cores));
-    let mut failed = shared.failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if args.liveness {
+        let longest_ms = shared.longest_wait_us.load(Ordering::Relaxed) / 1_000;
+        println!("the longest wait of a write at a gateway of a healthy core: {longest_ms} ms, simulated");
+    }
+    if seeds.end - seeds.start > 1 {
+        println!("of these seeds, how many met what, and how often in all:");
+        whole(&shared.met).table().iter().for_each(|line| println!("{line}"));
+    }
+    let mut failed = std::mem::take(&mut *whole(&shared.failed));
     failed.sort_by_key(|report| report.seed);
     failed.iter().for_each(|report| println!("{}", describe(report)));
     if let Some(first) = failed.first().filter(|_| !args.no_story) {
@@ -141,24 +161,32 @@ fn run_many(args: &SimArgs, seeds: Range<u64>, shape: Shape) -> ExitCode {
 }
 
 fn run_thread(shared: &Shared, end: u64, shape: Shape, keep_going: bool) {
+    let mut met = Totals::default();
     while !shared.stop.load(Ordering::Relaxed) {
         let seed = shared.next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
-            return;
+            break;
         }
         RUNNING.set(Some(seed));
         let report = sim::run(seed, shape);
         RUNNING.set(None);
+        met.add(&report.met);
         shared.done.fetch_add(1, Ordering::Relaxed);
         shared.turns.fetch_add(report.counts.turns, Ordering::Relaxed);
         shared.acknowledged.fetch_add(report.acknowledged, Ordering::Relaxed);
         shared.views.fetch_add(report.views, Ordering::Relaxed);
+        shared.longest_wait_us.fetch_max(report.counts.longest_wait_us, Ordering::Relaxed);
         if report.violation.is_some() {
             shared.stop.store(!keep_going, Ordering::Relaxed);
-            let mut failed = shared.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            failed.push(report);
+            whole(&shared.failed).push(report);
         }
     }
+    whole(&shared.met).merge(&met);
+}
+
+/// Who holds it never panics while it does.
+fn whole<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn report(shared: &Shared, seconds: f64, cores: usize) {

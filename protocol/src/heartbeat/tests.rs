@@ -47,6 +47,22 @@ fn r11_silence_is_suspected_after_the_timeout_and_trust_comes_back() {
 }
 
 #[test]
+fn r11_a_late_copy_of_an_answer_renews_no_trust() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let timeout = setup(&node(1)).timing.heartbeat_timeout_ms;
+    let _ = heartbeats.step(at(10), answer(1, true));
+    let _ = heartbeats.step(at(timeout), answer(1, true));
+    assert!(suspicion(&heartbeats.tick(at(10 + timeout))), "a copy came before the timeout");
+    assert!(notes(&heartbeats.step(at(11 + timeout), answer(1, true))).is_empty(), "another one after it");
+    let (mut heartbeats, _) = machine(&node(1));
+    assert!(suspicion(&heartbeats.tick(at(timeout))));
+    assert!(
+        notes(&heartbeats.step(at(timeout), answer(1, true))).is_empty(),
+        "the only answer, and later than the timeout"
+    );
+}
+
+#[test]
 fn r11_a_dead_process_is_noticed_at_once() {
     for input in [Input::WatchEnded { address: node(3).address }, Input::Unreachable { address: node(3).address }] {
         let (mut heartbeats, _) = machine(&node(1));
@@ -72,6 +88,7 @@ fn r10_who_leads_no_more_answers_not_primary_and_suspects_itself() {
         log_end: Index(1),
         commit_index: Index(1),
         hash: Hash::default(),
+        is_answered: true,
     };
     let leads = |effects: &Effects| {
         matches!(letters(effects, &node(1))[..], [PeerMessage::HeartbeatAnswer { beat: 7, serving: Some(_), .. }])
@@ -95,11 +112,33 @@ fn r11_the_primary_reports_who_is_silent() {
     let timeout = setup(&node(3)).timing.heartbeat_timeout_ms;
     for from in [node(1), witness(1)] {
         let (commit_index, hash) = (Index(0), Hash::default());
-        let beat = Input::Heartbeat { from, view: V1, beat: 1, log_end: Index(0), commit_index, hash };
+        let log_end = Index(0);
+        let beat = Input::Heartbeat { from, view: V1, beat: 1, log_end, commit_index, hash, is_answered: true };
         let _ = heartbeats.step(at(10), beat);
     }
     let effects = heartbeats.tick(at(timeout));
     assert!(matches!(&notes(&effects)[..], [Note::Silent { voter, .. }] if *voter == node(2).voter), "{effects:?}");
+}
+
+#[test]
+fn r11_one_that_hears_no_answer_is_set_offline_however_often_it_speaks() {
+    let (mut deaf, _) = machine(&witness(1));
+    let (mut primary, _) = machine(&node(3));
+    let Timing { heartbeat_interval_ms: interval, heartbeat_timeout_ms: timeout, .. } = setup(&node(3)).timing;
+    let mut silent = Vec::new();
+    for now in (interval..=3 * timeout).step_by(usize::try_from(interval).expect("small")) {
+        for letter in letters(&deaf.tick(at(now)), &node(3)) {
+            let PeerMessage::Heartbeat { view, beat, log_end, commit_index, hash, is_answered } = letter else {
+                continue;
+            };
+            let from = witness(1);
+            let beat = Input::Heartbeat { from, view, beat, log_end, commit_index, hash, is_answered };
+            let _lost = primary.step(at(now), beat);
+        }
+        silent.extend(notes(&primary.tick(at(now))));
+    }
+    let is_it = |note: &Note| matches!(note, Note::Silent { voter, .. } if *voter == witness(1).voter);
+    assert!(silent.iter().any(is_it), "{silent:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!
 //! Not here: what the promises demand at every moment (`checker.rs`, `observe.rs`).
 
+use super::met::Met;
 use super::plan::{Ending, MS, SECOND};
 use super::story::Weight;
 use super::world::{Event, World};
@@ -38,6 +39,8 @@ enum Phase {
     Survivors,
     /// Till nothing is in flight.
     Rest,
+    /// Some of the faults stay for ever, and a healthy core serves (`lasting.rs`).
+    Core,
 }
 
 /// Where the run stands on its way to its end.
@@ -74,9 +77,15 @@ impl World {
         match self.calm.phase {
             Phase::Faults => {
                 self.end_faults();
-                self.calm.enter(Phase::Writes, self.now);
-                self.pulse();
+                let is_lasting = self.plan.lasting.is_some();
+                self.calm.enter(if is_lasting { Phase::Core } else { Phase::Writes }, self.now);
+                if is_lasting {
+                    self.begin_duty();
+                } else {
+                    self.pulse();
+                }
             }
+            Phase::Core => self.look_at_core()?,
             Phase::Writes => self.writes_resume(waited, Phase::Whole)?,
             Phase::Whole => self.becomes_whole(waited)?,
             Phase::Survivors => self.writes_resume(waited, Phase::Rest)?,
@@ -106,6 +115,9 @@ impl World {
         match self.missing() {
             None => {
                 let survive = self.plan.ending == Ending::Survivors && self.lose_all_but_a_quorum();
+                if survive {
+                    self.met.add(Met::Survivors);
+                }
                 self.calm.enter(if survive { Phase::Survivors } else { Phase::Rest }, self.now);
                 Ok(())
             }

@@ -9,7 +9,7 @@
 use super::checker::Asked;
 use super::network::happens;
 use super::node::{Request, WALL_AT_START};
-use super::plan::Plan;
+use super::plan::{MS, Plan};
 use super::story::Weight;
 use super::world::{Event, World};
 use crate::ids::{RequestId, Timestamp, Voter};
@@ -40,6 +40,16 @@ struct Call {
     pulse: Option<u64>,
     /// Whom to ask next.
     target: usize,
+    /// The gateway that asks, where it matters which.
+    gateway: Option<Gateway>,
+}
+
+/// A gateway beside one of the core's nodes: its requests take that node's links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gateway {
+    host: usize,
+    /// Whether the last node that it asked has answered, so that the next one to ask is known.
+    has_heard: bool,
 }
 
 /// All clients of a run.
@@ -63,6 +73,9 @@ pub(super) struct Clients {
 
 /// How often one call is sent.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// After how long a gateway whose question was not answered asks another node too. Microseconds.
+const GATEWAY_PATIENCE_US: u64 = 400 * MS;
 
 impl Clients {
     pub(super) fn new(plan: &Plan) -> Self {
@@ -91,14 +104,16 @@ impl Clients {
         self.calls.iter().flatten().filter(|call| !call.is_done).count()
     }
 
-    /// A write that measures the calm.
-    fn pulse(&mut self, now: u64) -> Option<usize> {
+    /// A write that measures the calm, or what the core does.
+    fn pulse(&mut self, now: u64, host: Option<usize>) -> Option<usize> {
         let call = self.calls.len();
         let action =
             Action::Post { channel: self.channel(0)?, text: Text::new("are you there?").ok()?, create_channel: true };
         let operation = Operation { owner: KeyOwner::new("pulse", &format!("p{call}")).ok()?, action };
         let want = Want::Write { operation, is_reuse: false };
-        self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target: self.believed }));
+        let gateway = host.map(|host| Gateway { host, has_heard: true });
+        let target = self.believed;
+        self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target, gateway }));
         Some(call)
     }
 
@@ -171,15 +186,30 @@ impl World {
         let dice = self.plan.calls[call].dice;
         let Some(want) = self.clients.draw(call, dice) else { return };
         let target = self.draw_target();
-        self.clients.calls[call] = Some(Call { want, attempt: 0, is_done: false, pulse: None, target });
+        self.clients.calls[call] = Some(Call { want, attempt: 0, is_done: false, pulse: None, target, gateway: None });
         self.try_call(call);
     }
 
     /// A write begins by which the calm is measured.
     pub(super) fn pulse(&mut self) {
-        if let Some(call) = self.clients.pulse(self.now) {
+        if let Some(call) = self.clients.pulse(self.now, None) {
             self.try_call(call);
         }
+    }
+
+    /// A write begins at the gateway beside a node.
+    pub(super) fn pulse_at(&mut self, host: usize) {
+        if let Some(call) = self.clients.pulse(self.now, Some(host)) {
+            self.try_call(call);
+        }
+    }
+
+    /// How long what a gateway asks is on its way; none when it gets lost. Without a gateway nothing is cut.
+    fn way_us(&mut self, gateway: Option<Gateway>, node: usize, is_answer: bool) -> Option<u64> {
+        let wait = 50 + self.rng.u64(0..=self.weather.delay_us);
+        let Some(Gateway { host, .. }) = gateway else { return Some(wait) };
+        let (from, to) = if is_answer { (node, host) } else { (host, node) };
+        self.network.is_open(from, to).then(|| wait * self.network.slowness(from, to))
     }
 
     fn draw_target(&mut self) -> usize {
@@ -190,20 +220,24 @@ impl World {
     fn try_call(&mut self, call: usize) {
         let Some(open) = self.clients.calls[call].as_mut() else { return };
         open.attempt += 1;
-        let (attempt, node) = (open.attempt, open.target);
+        let (attempt, node, gateway) = (open.attempt, open.target, open.gateway);
+        open.gateway = gateway.map(|gateway| Gateway { has_heard: false, ..gateway });
         if self.trace.is_on() {
             let text = format!("call {call}, attempt {attempt}, asks {}: {:?}", self.nodes[node].me.voter, open.want);
             self.trace.say(self.now, Weight::Call, || text);
         }
-        if !happens(&mut self.rng, self.weather.loss_ppm) {
-            let wait = 50 + self.rng.u64(0..=self.weather.delay_us);
+        let is_lost = happens(&mut self.rng, self.weather.loss_ppm);
+        if let Some(wait) = self.way_us(gateway, node, false).filter(|_| !is_lost) {
             self.after(wait, Event::Ask { call, attempt, node });
         }
         if happens(&mut self.rng, self.weather.repeat_ppm) {
             let (wait, node) = (self.rng.u64(0..=2 * self.weather.late_us), self.draw_target());
             self.after(wait, Event::Ask { call, attempt, node });
         }
-        let patience = self.plan.beat_us() / 2 + self.rng.u64(0..self.plan.beat_us());
+        let patience = match gateway {
+            Some(_) => self.rng.u64(GATEWAY_PATIENCE_US / 2..=GATEWAY_PATIENCE_US),
+            None => self.plan.beat_us() / 2 + self.rng.u64(0..self.plan.beat_us()),
+        };
         self.after(patience, Event::Again { call, attempt });
     }
 
@@ -256,8 +290,9 @@ impl World {
         self.checker.answered(&request.asked, &answer)?;
         if let Some((call, attempt)) = request.call
             && !happens(&mut self.rng, self.weather.loss_ppm)
+            && let gateway = self.clients.calls[call].as_ref().and_then(|open| open.gateway)
+            && let Some(wait) = self.way_us(gateway, node, true)
         {
-            let wait = 50 + self.rng.u64(0..=self.weather.delay_us);
             self.after(wait, Event::Told { call, attempt, answer: Some(Box::new(answer)) });
         }
         Ok(())
@@ -285,7 +320,12 @@ impl World {
     /// The same call again, in a little while.
     fn soon(&mut self, call: usize, attempt: u32, target: Option<usize>) {
         let wait = self.rng.u64(100..=1_000 + self.plan.beat_us() / 8);
-        if let (Some(open), Some(target)) = (self.clients.calls[call].as_mut(), target) {
+        let data = self.clients.data;
+        let Some(open) = self.clients.calls[call].as_mut() else { return };
+        if let Some(gateway) = open.gateway.as_mut().filter(|_| open.attempt == attempt) {
+            gateway.has_heard = true;
+            open.target = target.unwrap_or((open.target + 1) % data);
+        } else if let Some(target) = target {
             open.target = target;
         }
         self.after(wait, Event::Again { call, attempt });
@@ -303,6 +343,11 @@ impl World {
         }
         let Some(open) = self.clients.calls[call].as_mut() else { return };
         open.is_done = true;
+        if let (Some(Gateway { host, .. }), began) = (open.gateway, open.pulse) {
+            let is_done = matches!(answer, Answer::Written(Outcome::Message(_), _));
+            self.told_gateway(host, began, is_done);
+            return;
+        }
         // A client that lost the answer asks again, much later, and anywhere.
         if matches!(open.want, Want::Write { .. }) && self.weather.repeat_ppm > 0 && self.rng.u8(0..12) == 0 {
             let attempt = open.attempt;
@@ -317,9 +362,17 @@ impl World {
         if open.is_done || open.attempt != attempt {
             return;
         }
-        let gives_up = attempt >= ATTEMPTS_MAX || (open.pulse.is_none() && self.rng.u8(0..20) == 0);
+        let gives_up = match open.gateway {
+            Some(_) => false,
+            None => attempt >= ATTEMPTS_MAX || (open.pulse.is_none() && self.rng.u8(0..20) == 0),
+        };
         let hinted = open.target;
-        let target = if self.rng.bool() { hinted } else { self.draw_target() };
+        let target = match open.gateway {
+            Some(Gateway { has_heard: true, .. }) => hinted,
+            Some(_) => (hinted + 1) % self.clients.data,
+            None if self.rng.bool() => hinted,
+            None => self.draw_target(),
+        };
         if let Some(open) = self.clients.calls[call].as_mut() {
             open.is_done = gives_up;
             open.target = target;

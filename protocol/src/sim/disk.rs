@@ -1,9 +1,10 @@
 //! A disk that forgets what was not flushed: the engine of the simulator and of the tests.
 //!
 //! It keeps the current tables, and how to undo each batch that is not flushed yet. A crash undoes a random number of the
-//! last ones: batches are whole and in order, as those of an engine with one journal are.
+//! last ones: batches are whole and in order, as those of an engine with one journal are. A batch that a power loss tore, or that
+//! lies behind a hole, is dropped by that engine with all after it, so that it counts as one of those.
 //!
-//! Not here: bytes that rot, which the records' checksums find, and a disk that is copied or rolled back (section 1).
+//! Not here: a disk that is copied or rolled back (section 1).
 
 use crate::storage::StorageError;
 use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
@@ -37,6 +38,7 @@ struct Disk {
     store_bytes: usize,
     fault: Option<Fault>,
     failed: bool,
+    full: bool,
     writes: u64,
     flushes: u64,
 }
@@ -61,7 +63,7 @@ impl fmt::Debug for SimDisk {
                 hasher.update(bytes);
             }
         }
-        hasher.update(format!("{:?} {:?} {}", disk.undo, disk.fault, disk.failed).as_bytes());
+        hasher.update(format!("{:?} {:?} {} {}", disk.undo, disk.fault, disk.failed, disk.full).as_bytes());
         write!(f, "SimDisk({})", hasher.finalize().to_hex())
     }
 }
@@ -110,6 +112,43 @@ impl SimDisk {
     /// Has the next write or flush fail, and everything after it.
     pub fn fail_next(&self, fault: Fault) {
         self.disk().fault = Some(fault);
+    }
+
+    /// Whether there is no space: no batch is taken, those of a start neither.
+    pub fn fill(&self, is_full: bool) {
+        self.disk().full = is_full;
+    }
+
+    /// Whether there is no space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.disk().full
+    }
+
+    /// Whether it failed at a flush.
+    #[must_use]
+    pub fn failed_at_flush(&self) -> bool {
+        let disk = self.disk();
+        disk.failed && disk.fault == Some(Fault::Flush)
+    }
+
+    /// Flips one bit of a record of the vote or the log, which its checksum covers. (What covers the store's pairs is the engine's.)
+    /// False when there is none.
+    #[must_use]
+    pub fn flip_bit(&self, dice: u64) -> bool {
+        let mut disk = self.disk();
+        let mut rng = fastrand::Rng::with_seed(dice);
+        let keys = |table: Table, pairs: &Arc<Pairs>| pairs.keys().map(|key| (table, key.clone())).collect::<Vec<_>>();
+        let mut records = keys(Table::Meta, &disk.meta);
+        if records.is_empty() || rng.bool() {
+            records.extend(keys(Table::Log, &disk.log));
+        }
+        let Some((table, key)) = rng.choice(&records).cloned() else { return false };
+        let Some(value) = disk.table(table).get(&key).filter(|value| !value.is_empty()).cloned() else { return false };
+        let mut changed = value.to_vec();
+        changed[rng.usize(0..value.len())] ^= 1 << rng.u8(0..8);
+        disk.set(table, &key, Some(changed.into()));
+        true
     }
 
     /// How many batches a crash could take back.
@@ -180,6 +219,9 @@ impl Disk {
     fn refuse(&mut self, fault: Fault) -> Result<(), StorageError> {
         if self.fault == Some(fault) {
             self.failed = true;
+        }
+        if self.full && fault == Fault::Write {
+            return Err(StorageError::Engine("simulated fault: no space".to_owned()));
         }
         if self.failed { Err(StorageError::Engine(format!("simulated fault: {fault:?}"))) } else { Ok(()) }
     }

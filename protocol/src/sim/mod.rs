@@ -5,9 +5,9 @@
 //!
 //! # Reading order
 //!
-//! [`plan`]: what a seed draws. `world`: events and effects; `node`: a node and its disk's mirror; [`disk`]; [`network`];
+//! [`plan`] and `deal`: what a seed draws. `world`: events (`schedule`) and effects; `node`: a node and its disk's mirror; [`disk`]; [`network`];
 //! `faults`; `client`. What must hold: [`checker`] and [`oracle`] (S1 to S5), `observe` (what they rest on), [`calm`] (the
-//! cluster comes back). [`story`]: what happened, for people.
+//! cluster comes back), `lasting` (a healthy core serves whatever ails the others). [`met`] and `corners`: what was reached. [`story`]: what happened, for people.
 //!
 //! [`stage`]: the same nodes in hand, without a seed: whoever holds them says what happens next (golden scripts, model).
 //!
@@ -16,13 +16,18 @@
 pub mod calm;
 pub mod checker;
 mod client;
+mod corners;
+mod deal;
 pub mod disk;
 mod faults;
+mod lasting;
+pub mod met;
 pub mod network;
 pub mod node;
 mod observe;
 pub mod oracle;
 pub mod plan;
+mod schedule;
 pub mod stage;
 pub mod story;
 #[cfg(test)]
@@ -30,7 +35,8 @@ mod tests;
 mod world;
 
 use crate::invariant::Violation;
-use plan::{Plan, Shape};
+use met::Meetings;
+use plan::{Ill, Plan, Shape};
 use std::cell::RefCell;
 use std::rc::Rc;
 use story::{Sink, Story, Trace, Weight};
@@ -47,6 +53,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// What was counted.
     pub counts: Counts,
+    /// Which faults and corners were met, and how often.
+    pub met: Meetings,
     /// How many writes were acknowledged, and how many slots of the log decided.
     pub acknowledged: u64,
     /// Decided slots of the log.
@@ -79,8 +87,10 @@ pub fn shortest_story(seed: u64, shape: Shape) -> Vec<String> {
     let story = Rc::new(RefCell::new(Story::default()));
     let sink = Rc::clone(&story);
     let trace = Trace::to(Weight::Letter, Box::new(move |weight, line| sink.borrow_mut().push(weight, line)));
+    let ill = plan.lasting.iter().flat_map(|lasting| &lasting.ills).filter(|ill| **ill != Ill::Well).count();
+    let kept =
+        format!("{data} data nodes, {witnesses} witnesses, {faults} faults, {calls} calls, at most {ill} ill for ever");
     let report = run_plan(plan, trace);
-    let kept = format!("{data} data nodes, {witnesses} witnesses, {faults} faults, {calls} calls");
     let mut lines = vec![format!("seed {seed}, made smaller: {kept}")];
     lines.extend(story.take().told());
     lines.extend(report.violation.map(|violation| violation.to_string()));
@@ -97,6 +107,7 @@ pub fn run_plan(plan: Plan, trace: Trace) -> Report {
         seed,
         violation,
         counts: world.counts,
+        met: world.met,
         acknowledged: world.checker.acknowledged(),
         decided: world.checker.log().last().0,
         views: world.checker.views().last().map_or(0, |view| view.number.0),

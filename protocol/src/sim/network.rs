@@ -28,13 +28,18 @@ pub struct Network {
     cuts: [[u8; NODES_MAX]; NODES_MAX],
     /// When the last letter of a lane arrives, so that the next comes no earlier.
     last: [[[u64; LANES]; NODES_MAX]; NODES_MAX],
+    /// How many times as long letters from and to a node take.
+    slowness: [u32; NODES_MAX],
+    /// Whose letters get lost.
+    is_lossy: [bool; NODES_MAX],
 }
 
 impl Network {
     /// All links whole.
     #[must_use]
     pub fn new() -> Self {
-        Self { cuts: [[0; NODES_MAX]; NODES_MAX], last: [[[0; LANES]; NODES_MAX]; NODES_MAX] }
+        let last = [[[0; LANES]; NODES_MAX]; NODES_MAX];
+        Self { cuts: [[0; NODES_MAX]; NODES_MAX], last, slowness: [1; NODES_MAX], is_lossy: [false; NODES_MAX] }
     }
 
     /// Cuts one direction, once more.
@@ -52,6 +57,22 @@ impl Network {
         self.cuts = [[0; NODES_MAX]; NODES_MAX];
     }
 
+    /// Letters from and to this node take so many times as long.
+    pub fn slow_down(&mut self, node: usize, slowness: u32) {
+        self.slowness[node] = slowness;
+    }
+
+    /// Half of the letters from and to this node get lost, or none.
+    pub fn make_lossy(&mut self, node: usize, is_lossy: bool) {
+        self.is_lossy[node] = is_lossy;
+    }
+
+    /// How many times as long a letter takes on this way.
+    #[must_use]
+    pub fn slowness(&self, from: usize, to: usize) -> u64 {
+        self.slowness[from].max(self.slowness[to]).into()
+    }
+
     /// Whether letters get through in this direction.
     #[must_use]
     pub fn is_open(&self, from: usize, to: usize) -> bool {
@@ -64,10 +85,17 @@ impl Network {
         if !self.is_open(from, to) || happens(rng, weather.loss_ppm) {
             return Fate::Lost;
         }
+        if self.is_lossy[from] || self.is_lossy[to] {
+            match rng.u8(0..32) {
+                0..=15 => return Fate::Lost,
+                16 => return Fate::Reset,
+                _ => {}
+            }
+        }
         if happens(rng, weather.reset_ppm) {
             return Fate::Reset;
         }
-        let at = now + 20 + rng.u64(0..=weather.delay_us);
+        let at = now + (20 + rng.u64(0..=weather.delay_us)) * self.slowness(from, to);
         if happens(rng, weather.late_ppm) {
             return Fate::Arrives(at + rng.u64(0..=weather.late_us));
         }

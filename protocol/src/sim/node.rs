@@ -12,6 +12,7 @@ use crate::log::Entry;
 use crate::machine::{Effects, Limits, Setup};
 use crate::node::Machines;
 use crate::route::{Delivery, Known, MachineName};
+use crate::status::NodeStatus;
 use crate::storage::{Recovered, Storage, StorageRequest, VoteRecord};
 use crate::view::{Seat, View};
 use fastrand::Rng;
@@ -155,6 +156,12 @@ impl Process {
     pub fn first_turn(&mut self, now: Now) -> Option<Turn> {
         let place = (0..MACHINES).find(|place| self.is_ready(*place))?;
         self.take_turn(place, self.due[place], now, false)
+    }
+
+    /// What the node says of itself.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        self.machines.status()
     }
 
     fn is_ready(&self, place: usize) -> bool {
@@ -301,6 +308,14 @@ pub struct Node {
     pub life: u32,
     /// What its wall clock is ahead. Microseconds.
     pub clock_ahead: i64,
+    /// How much faster its timers run than they should. Parts in a million.
+    pub drift_ppm: i32,
+    /// How many times as long its steps, letters and disk take.
+    pub slowness: u32,
+    /// Which flapping of it is under way: an earlier one has no effect any more.
+    pub flapping: u32,
+    /// It does not start while this lasts.
+    pub is_off: bool,
     /// The longest that a step waits for its turn; none for the weather's.
     pub turn_us: Option<u64>,
     /// The longest that the disk takes; none for the weather's.
@@ -336,6 +351,10 @@ impl Node {
             process: None,
             life: 0,
             clock_ahead: 0,
+            drift_ppm: 0,
+            slowness: 1,
+            flapping: 0,
+            is_off: false,
             turn_us: None,
             disk_us: None,
             dies: None,
@@ -386,7 +405,7 @@ impl Node {
     pub fn now(&self, run_us: u64) -> Now {
         let born = self.process.as_ref().map_or(run_us, |process| process.born);
         let wall = WALL_AT_START.saturating_add(run_us).saturating_add_signed(self.clock_ahead);
-        Now { elapsed: Millis((run_us - born) / 1_000), wall: Timestamp(wall) }
+        Now { elapsed: Millis(shown_us(run_us - born, self.drift_ppm) / 1_000), wall: Timestamp(wall) }
     }
 
     /// The view in which it serves as primary.
@@ -398,3 +417,38 @@ impl Node {
 
 /// What wall clocks show when a run begins.
 pub const WALL_AT_START: u64 = 1_700_000_000_000_000;
+
+/// A second of the run, as a timer counts it that is true. Microseconds.
+const TRUE_SECOND: i64 = 1_000_000;
+
+/// What a timer shows that runs so much too fast, after so long. Microseconds.
+fn shown_us(elapsed_us: u64, drift_ppm: i32) -> u64 {
+    let speed = (TRUE_SECOND + i64::from(drift_ppm)).unsigned_abs();
+    if drift_ppm == 0 { elapsed_us } else { elapsed_us.saturating_mul(speed) / TRUE_SECOND.unsigned_abs() }
+}
+
+/// When the timer of a process that was born then first shows this. Microseconds of the run.
+pub(super) fn when_shows(born: u64, deadline: Millis, drift_ppm: i32) -> u64 {
+    let wanted = deadline.0.saturating_mul(1_000);
+    if drift_ppm == 0 {
+        return born.saturating_add(wanted);
+    }
+    let speed = (TRUE_SECOND + i64::from(drift_ppm)).unsigned_abs();
+    born.saturating_add(wanted.saturating_mul(TRUE_SECOND.unsigned_abs()).div_ceil(speed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_that_drifts_shows_its_deadline_when_it_is_woken_and_not_before() {
+        for drift_ppm in [-50_000, -1, 0, 1, 333, 50_000] {
+            for deadline in [1, 7, 1_000, 86_400_000] {
+                let at = when_shows(5, Millis(deadline), drift_ppm);
+                assert!(shown_us(at - 5, drift_ppm) >= deadline * 1_000, "{drift_ppm} {deadline}");
+                assert!(shown_us(at - 6, drift_ppm) < deadline * 1_000, "{drift_ppm} {deadline}");
+            }
+        }
+    }
+}

@@ -1,12 +1,11 @@
 //! What one seed draws before anything runs: the cluster, its settings, its weather, its faults and its clients' calls.
 //!
-//! Each kind of fault is in or out as a whole (swarm testing): a run with one kind of fault goes deeper than one with a
-//! little of each. All times scale with the cluster's heartbeat, so a quick cluster sees as many failures as a slow one.
+//! All times scale with the cluster's heartbeat, so a quick cluster sees as many failures as a slow one. A plan is plain data,
+//! so that a failing one can be made smaller and run again (`story.rs`).
 //!
-//! A plan is plain data, so that a failing one can be made smaller and run again (`story.rs`).
-//!
-//! Source: Groce and others, "Swarm Testing", 2012.
+//! Not here: how faults are drawn (`deal.rs`).
 
+use super::deal::{self, Ground};
 use crate::machine::{Limits, Timing};
 use fastrand::Rng;
 
@@ -17,6 +16,9 @@ pub const SECOND: u64 = 1_000_000;
 /// Parts in a million.
 pub const PPM: u32 = 1_000_000;
 
+/// The most witnesses of a run.
+pub const WITNESSES_MAX: u32 = 3;
+
 /// What whoever runs a seed fixes of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
@@ -24,6 +26,8 @@ pub struct Shape {
     pub data: Option<u32>,
     /// Witnesses, 0 to 3; drawn when not given.
     pub witnesses: Option<u32>,
+    /// Whether faults become permanent at the end, and leave a core that has to serve (`lasting.rs`).
+    pub is_lasting: bool,
 }
 
 /// How letters and processes fare while the faults last. `ppm`: parts in a million, of letters.
@@ -111,8 +115,53 @@ pub enum Fault {
         from: usize,
         /// To.
         to: usize,
+        /// How long; `u64::MAX`, here and in other cuts: until the faults end.
+        lasts_us: u64,
+    },
+    /// Two nodes lose sight of each other, and both see all others.
+    CutPair {
+        /// One.
+        one: usize,
+        /// The other.
+        other: usize,
         /// How long.
         lasts_us: u64,
+    },
+    /// No letter reaches the node; its own arrive.
+    Deaf {
+        /// Who.
+        node: usize,
+        /// How long.
+        lasts_us: u64,
+    },
+    /// No letter of the node arrives; it hears all others.
+    Mute {
+        /// Who.
+        node: usize,
+        /// How long.
+        lasts_us: u64,
+    },
+    /// A process crashes, starts again, and crashes again.
+    Flap {
+        /// Who.
+        node: usize,
+        /// How long it lives each time.
+        up_us: u64,
+        /// How long it stays away each time.
+        away_us: u64,
+        /// How often it crashes.
+        times: u32,
+    },
+    /// When the next letter of a kind is sent, its sender or its receiver dies.
+    Ambush {
+        /// Which kind.
+        at: Moment,
+        /// The receiver, else the sender.
+        receiver: bool,
+        /// How many effects are still carried out.
+        effects: u32,
+        /// How long it stays away.
+        away_us: u64,
     },
     /// The wall clock jumps.
     ClockStep {
@@ -138,6 +187,30 @@ pub enum Fault {
         turn_us: u64,
         /// How long this lasts.
         lasts_us: u64,
+    },
+    /// A node's steps, letters and disk take 100 times as long.
+    Hundredfold {
+        /// Whose.
+        node: usize,
+        /// How long this lasts.
+        lasts_us: u64,
+    },
+    /// There is no space on the disk: every write fails, those of a start too.
+    DiskFull {
+        /// Whose.
+        node: usize,
+        /// How long.
+        lasts_us: u64,
+    },
+    /// A bit of the disk flips while the process is down. It is found at the start, which is refused; the operator gives the node
+    /// an empty disk, where the promise allows it.
+    FlipBit {
+        /// Whose.
+        node: usize,
+        /// Which bit.
+        dice: u64,
+        /// How long it stays away.
+        away_us: u64,
     },
     /// The disk's next write or flush fails; the process ends.
     DiskFails {
@@ -191,6 +264,139 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whom it befalls, when that is drawn beforehand.
+    #[must_use]
+    pub fn places(&self) -> [Option<usize>; 2] {
+        match *self {
+            Self::Crash { node, .. }
+            | Self::Deaf { node, .. }
+            | Self::Mute { node, .. }
+            | Self::Flap { node, .. }
+            | Self::ClockStep { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::SlowNode { node, .. }
+            | Self::Hundredfold { node, .. }
+            | Self::DiskFull { node, .. }
+            | Self::FlipBit { node, .. }
+            | Self::DiskFails { node, .. }
+            | Self::HoldLock { node, .. }
+            | Self::Wipe { node, .. }
+            | Self::Stop { node, .. }
+            | Self::Remove { node, .. }
+            | Self::Drain { node, .. } => [Some(node), None],
+            Self::Cut { from, to, .. } => [Some(from), Some(to)],
+            Self::CutPair { one, other, .. } => [Some(one), Some(other)],
+            Self::CrashPrimary { .. }
+            | Self::Partition { .. }
+            | Self::IsolatePrimary { .. }
+            | Self::Ambush { .. }
+            | Self::Garble => [None, None],
+        }
+    }
+
+    /// How long it lasts, of one that may as well last until the faults end.
+    pub fn lasts_us_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Partition { lasts_us, .. }
+            | Self::IsolatePrimary { lasts_us }
+            | Self::Cut { lasts_us, .. }
+            | Self::CutPair { lasts_us, .. }
+            | Self::Deaf { lasts_us, .. }
+            | Self::Mute { lasts_us, .. }
+            | Self::SlowDisk { lasts_us, .. }
+            | Self::SlowNode { lasts_us, .. }
+            | Self::Hundredfold { lasts_us, .. }
+            | Self::DiskFull { lasts_us, .. }
+            | Self::HoldLock { lasts_us, .. }
+            | Self::Drain { lasts_us, .. } => Some(lasts_us),
+            Self::Crash { .. }
+            | Self::CrashPrimary { .. }
+            | Self::Flap { .. }
+            | Self::Ambush { .. }
+            | Self::ClockStep { .. }
+            | Self::FlipBit { .. }
+            | Self::DiskFails { .. }
+            | Self::Garble
+            | Self::Wipe { .. }
+            | Self::Stop { .. }
+            | Self::Remove { .. } => None,
+        }
+    }
+}
+
+/// A letter that decides much: what dies with it is half done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A vote request.
+    Prepare,
+    /// A commit.
+    Commit,
+    /// A promise asked for.
+    Promise,
+    /// A view proposed.
+    Accept,
+    /// A view decided.
+    Victory,
+    /// A join let in.
+    SyncOk,
+    /// Entries for a joiner.
+    Entries,
+    /// A joiner that has everything.
+    EndSync,
+}
+
+/// What is wrong for ever with a node outside the core that has to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ill {
+    /// Nothing; but nobody relies on it.
+    Well,
+    /// It is dead.
+    Dead,
+    /// No letter passes between it and the core.
+    Cut,
+    /// It hears nothing from the core, and the core hears it.
+    Deaf,
+    /// It hears the core, and the core hears nothing from it.
+    Mute,
+    /// Of the core, it hears those whose bit is set in one mask, and those whose bit is set in the other hear it.
+    Partial {
+        /// Whom it hears.
+        hears: u8,
+        /// Who hears it.
+        heard_by: u8,
+    },
+    /// Its steps, letters and disk take 100 times as long.
+    Hundredfold,
+    /// It crashes and starts again and again.
+    Flaps {
+        /// How long it lives each time.
+        up_us: u64,
+        /// How long it stays away each time.
+        away_us: u64,
+    },
+    /// Its disk is full.
+    DiskFull,
+    /// Of the letters between it and anybody, half are lost, and some are reported as a reset connection.
+    Lossy,
+    /// Its links to the core are cut, whole, and cut again.
+    Blinks {
+        /// How long they are whole each time.
+        up_us: u64,
+        /// How long they are cut each time.
+        away_us: u64,
+    },
+}
+
+/// How a run for liveness ends: what ails whom, once a core is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    /// Of each node, in case that it is not in the core.
+    pub ills: Vec<Ill>,
+    /// What the core is drawn from.
+    pub dice: u64,
+}
+
 /// One thing that a client wants. Its details are drawn from `dice` when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -224,6 +430,8 @@ pub struct Plan {
     pub is_born: bool,
     /// When each process starts first.
     pub starts: Vec<u64>,
+    /// How much faster each node's timers run than they should. Parts in a million, at most 5 % either way.
+    pub drifts_ppm: Vec<i32>,
     /// The protocol's times.
     pub timing: Timing,
     /// The protocol's limits.
@@ -242,6 +450,8 @@ pub struct Plan {
     pub faults_end_us: u64,
     /// What comes then.
     pub ending: Ending,
+    /// What stays for ever, in a run for liveness.
+    pub lasting: Option<Lasting>,
 }
 
 impl Plan {
@@ -250,7 +460,7 @@ impl Plan {
     pub fn new(seed: u64, shape: Shape) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x10c4_57e9_5eed_0001);
         let data = shape.data.unwrap_or_else(|| pick(&mut rng, &[1, 2, 2, 3, 3, 3, 3, 3, 4, 5])).clamp(1, 5);
-        let witnesses = shape.witnesses.unwrap_or_else(|| pick(&mut rng, &[0, 0, 1, 2, 2, 3])).min(3);
+        let witnesses = shape.witnesses.unwrap_or_else(|| pick(&mut rng, &[0, 0, 1, 2, 2, 3])).min(WITNESSES_MAX);
         let timing = timing(&mut rng);
         let beat = timing.heartbeat_timeout_ms * MS;
         let faults_end_us = beat * rng.u64(4..=10);
@@ -259,15 +469,16 @@ impl Plan {
         let is_born = rng.u8(0..3) > 0;
         let starts = starts(&mut rng, nodes, seeds as usize, faults_end_us);
         let channels = rng.u32(1..=4);
-        let mut dealer = Dealer { rng: &mut rng, nodes, beat, channels, end: faults_end_us, faults: Vec::new() };
-        dealer.deal();
-        let mut faults = dealer.faults;
-        faults.sort_by_key(|(at, _)| *at);
+        let highest = if ids_go_up(seed) { data as usize - 1 } else { 0 };
+        let ground = Ground { nodes, highest, beat, channels, end: faults_end_us };
+        let faults = deal::faults(&mut rng, &ground);
         let limits = limits(&mut rng, faults_end_us);
         let calls = calls(&mut rng, faults_end_us);
         let writes_permille = pick(&mut rng, &[300, 500, 500, 700]);
         let weather = weather(&mut rng, beat);
         let ending = if rng.u8(0..4) == 0 { Ending::Survivors } else { Ending::All };
+        let drifts_ppm = deal::drifts_ppm(&mut rng, nodes);
+        let lasting = shape.is_lasting.then(|| deal::lasting(&mut rng, &ground));
         Self {
             seed,
             data,
@@ -275,6 +486,7 @@ impl Plan {
             seeds,
             is_born,
             starts,
+            drifts_ppm,
             timing,
             limits,
             weather,
@@ -284,6 +496,22 @@ impl Plan {
             channels,
             faults_end_us,
             ending,
+            lasting,
+        }
+    }
+
+    /// Takes the last witness away, and what was to befall it.
+    pub fn without_a_witness(&mut self) {
+        if self.witnesses == 0 {
+            return;
+        }
+        self.witnesses -= 1;
+        let nodes = self.nodes();
+        self.faults.retain(|(_, fault)| fault.places().into_iter().flatten().all(|place| place < nodes));
+        self.starts.truncate(nodes);
+        self.drifts_ppm.truncate(nodes);
+        if let Some(lasting) = &mut self.lasting {
+            lasting.ills.truncate(nodes);
         }
     }
 
@@ -300,8 +528,14 @@ impl Plan {
     }
 }
 
-fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+/// One of these.
+pub(super) fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(0..of.len())]
+}
+
+/// Whether ids go up with the places of the data nodes, else down: so a joiner may be the highest or the lowest.
+pub(super) fn ids_go_up(seed: u64) -> bool {
+    seed.is_multiple_of(2)
 }
 
 /// The default times, up to twelve times as short.
@@ -370,7 +604,8 @@ fn calls(rng: &mut Rng, end: u64) -> Vec<Call> {
 }
 
 fn weather(rng: &mut Rng, beat: u64) -> Weather {
-    let mut rate = |most: u32| if rng.bool() { rng.u32(0..=most) } else { 0 };
+    let by = pick(rng, &[1, 1, 1, 3]);
+    let mut rate = |most: u32| if rng.bool() { rng.u32(0..=most * by) } else { 0 };
     let (loss_ppm, repeat_ppm, late_ppm, reset_ppm) = (rate(80_000), rate(100_000), rate(60_000), rate(3_000));
     Weather {
         loss_ppm,
@@ -383,129 +618,6 @@ fn weather(rng: &mut Rng, beat: u64) -> Weather {
         overtake: rng.bool(),
         turn_us: pick(rng, &[5, 50, 300]),
         disk_us: pick(rng, &[100, 500, 5_000]),
-    }
-}
-
-/// How many of a kind at most, and how one is drawn.
-type Kind<'a> = (u8, fn(&mut Dealer<'a>) -> Fault);
-
-/// Draws faults, each kind with its own rate or not at all.
-struct Dealer<'a> {
-    rng: &'a mut Rng,
-    nodes: usize,
-    beat: u64,
-    channels: u32,
-    end: u64,
-    faults: Vec<(u64, Fault)>,
-}
-
-impl<'a> Dealer<'a> {
-    fn deal(&mut self) {
-        let kinds: [Kind<'a>; 14] = [
-            (4, Self::crash),
-            (4, Self::crash_primary),
-            (3, Self::partition),
-            (3, Self::isolate_primary),
-            (4, Self::cut),
-            (3, Self::clock),
-            (3, Self::slow_disk),
-            (3, Self::slow_node),
-            (2, Self::disk_fails),
-            (5, Self::hold_lock),
-            (2, Self::wipe),
-            (2, Self::stop),
-            (2, Self::remove),
-            (2, Self::drain),
-        ];
-        for (most, draw) in kinds {
-            self.some(most, draw);
-        }
-        self.some(8, |_| Fault::Garble);
-    }
-
-    fn some(&mut self, most: u8, draw: fn(&mut Self) -> Fault) {
-        if self.rng.u8(0..5) >= 2 {
-            return;
-        }
-        for _ in 0..self.rng.u8(1..=most) {
-            let at = self.rng.u64(0..self.end);
-            let fault = draw(self);
-            self.faults.push((at, fault));
-        }
-    }
-
-    fn node(&mut self) -> usize {
-        self.rng.usize(0..self.nodes)
-    }
-
-    /// Shorter and longer than what others wait for.
-    fn while_us(&mut self) -> u64 {
-        let most = self.beat * pick(self.rng, &[1, 2, 4]);
-        self.rng.u64(most / 20..=most)
-    }
-
-    fn crash(&mut self) -> Fault {
-        let (node, torn) = (self.node(), self.rng.bool());
-        Fault::Crash { node, effects: self.rng.u32(0..30), away_us: self.while_us(), torn }
-    }
-
-    fn crash_primary(&mut self) -> Fault {
-        let torn = self.rng.bool();
-        Fault::CrashPrimary { effects: self.rng.u32(0..60), away_us: self.while_us(), torn }
-    }
-
-    fn partition(&mut self) -> Fault {
-        Fault::Partition { side: self.rng.u32(..), lasts_us: self.while_us() }
-    }
-
-    fn isolate_primary(&mut self) -> Fault {
-        Fault::IsolatePrimary { lasts_us: self.while_us() }
-    }
-
-    fn cut(&mut self) -> Fault {
-        let (from, to) = (self.node(), self.node());
-        Fault::Cut { from, to, lasts_us: self.while_us() }
-    }
-
-    fn clock(&mut self) -> Fault {
-        let most = pick(self.rng, &[SECOND, 3_600 * SECOND]).cast_signed();
-        Fault::ClockStep { node: self.node(), by_us: self.rng.i64(-most..=most) }
-    }
-
-    fn slow_disk(&mut self) -> Fault {
-        let disk_us = self.rng.u64(MS..=self.beat);
-        Fault::SlowDisk { node: self.node(), disk_us, lasts_us: self.while_us() }
-    }
-
-    fn slow_node(&mut self) -> Fault {
-        let turn_us = self.rng.u64(MS..=self.beat / 4);
-        Fault::SlowNode { node: self.node(), turn_us, lasts_us: self.while_us() }
-    }
-
-    fn disk_fails(&mut self) -> Fault {
-        Fault::DiskFails { node: self.node(), write: self.rng.bool(), away_us: self.while_us() }
-    }
-
-    fn hold_lock(&mut self) -> Fault {
-        let channel = self.rng.u32(0..self.channels);
-        Fault::HoldLock { node: self.node(), channel, lasts_us: self.while_us() }
-    }
-
-    fn wipe(&mut self) -> Fault {
-        Fault::Wipe { node: self.node(), away_us: self.while_us() }
-    }
-
-    fn remove(&mut self) -> Fault {
-        Fault::Remove { node: self.node(), times: self.rng.u8(1..=3) }
-    }
-
-    fn drain(&mut self) -> Fault {
-        Fault::Drain { node: self.node(), lasts_us: self.while_us() }
-    }
-
-    fn stop(&mut self) -> Fault {
-        let grace_us = self.rng.u64(0..self.beat);
-        Fault::Stop { node: self.node(), grace_us, away_us: self.while_us() }
     }
 }
 
@@ -527,7 +639,7 @@ mod tests {
 
     #[test]
     fn the_shape_can_be_fixed() {
-        let plan = Plan::new(7, Shape { data: Some(3), witnesses: Some(2) });
+        let plan = Plan::new(7, Shape { data: Some(3), witnesses: Some(2), ..Shape::default() });
         assert_eq!((plan.data, plan.witnesses, plan.nodes()), (3, 2, 5));
     }
 }

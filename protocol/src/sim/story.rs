@@ -1,11 +1,11 @@
 //! What happened, for people: the trace of one run, and the smallest run that still fails as a given one does.
 //!
 //! A failing plan is made smaller by leaving out faults and calls, halves first and then one by one, and by calming the
-//! weather, as long as the same promise breaks. What is left is told line by line.
+//! weather, by making faults simpler and the ill well, as long as the same promise breaks. What is left is told line by line.
 //!
 //! Source: Zeller, "Yesterday, my program worked. Today, it does not. Why?", 1999 (delta debugging).
 
-use super::plan::{Ending, Plan};
+use super::plan::{self, Ending, Fault, Ill, Plan};
 use super::run_plan;
 use crate::ids::{Address, Voter};
 use crate::invariant::{Rule, Violation};
@@ -140,7 +140,7 @@ impl Story {
 }
 
 /// How many runs a plan's shortening may cost.
-const RUNS_MAX: u32 = 300;
+const RUNS_MAX: u32 = 500;
 
 /// A smaller plan that breaks the same promise.
 #[must_use]
@@ -150,6 +150,8 @@ pub fn shorten(plan: &Plan, rule: Rule) -> (Plan, Option<Violation>) {
     shortener.leave_out(|plan| plan.faults.len(), |plan, from, to| drop(plan.faults.drain(from..to)));
     shortener.leave_out(|plan| plan.calls.len(), |plan, from, to| drop(plan.calls.drain(from..to)));
     shortener.leave_out(|plan| plan.faults.len(), |plan, from, to| drop(plan.faults.drain(from..to)));
+    shortener.simplify_faults();
+    shortener.make_well();
     (shortener.best, shortener.violation)
 }
 
@@ -190,6 +192,43 @@ impl Shortener {
         self.attempt(|plan| plan.weather.overtake = false);
         self.attempt(|plan| plan.ending = Ending::All);
         self.attempt(|plan| plan.starts.fill(0));
+        self.attempt(|plan| plan.drifts_ppm.fill(0));
+        self.attempt(|plan| plan.is_born = true);
+        for _ in 0..plan::WITNESSES_MAX {
+            self.attempt(Plan::without_a_witness);
+        }
+    }
+
+    /// One that flaps crashes less often; what is cut or slow is so until the faults end, so that its end does not matter.
+    fn simplify_faults(&mut self) {
+        for place in 0..self.best.faults.len() {
+            while self.attempt(|plan| {
+                if let Fault::Flap { times, .. } = &mut plan.faults[place].1 {
+                    *times = (*times / 2).max(1);
+                }
+            }) {}
+            self.attempt(|plan| {
+                if let Some(lasts_us) = plan.faults[place].1.lasts_us_mut() {
+                    *lasts_us = plan.faults_end_us;
+                }
+            });
+        }
+    }
+
+    /// Of a run for liveness: who need not be ill, or only dead.
+    fn make_well(&mut self) {
+        for place in 0..self.best.nodes() {
+            for ill in [Ill::Well, Ill::Dead] {
+                let kept = self.attempt(|plan| {
+                    if let Some(known) = plan.lasting.as_mut().and_then(|lasting| lasting.ills.get_mut(place)) {
+                        *known = ill;
+                    }
+                });
+                if kept {
+                    break;
+                }
+            }
+        }
     }
 
     fn leave_out(&mut self, count: fn(&Plan) -> usize, remove: fn(&mut Plan, usize, usize)) {

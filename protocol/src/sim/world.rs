@@ -9,10 +9,14 @@
 use super::calm::Calm;
 use super::checker::Checker;
 use super::client::Clients;
+use super::faults::Ambush;
+use super::lasting::Duty;
+use super::met::{Meetings, Met};
 use super::network::{Fate, Network, happens};
-use super::node::{Node, Process};
+use super::node::{Node, Process, when_shows};
 use super::observe::Observer;
-use super::plan::{Fault, Plan, Weather};
+use super::plan::{Plan, Weather, ids_go_up};
+use super::schedule::Scheduled;
 use super::story::{Trace, Weight};
 use crate::change::{Cause, Reason};
 use crate::ids::{Address, ClusterId, Incarnation, Millis, NodeId, Peer, Timestamp, ViewNumber, Voter, WitnessName};
@@ -20,83 +24,13 @@ use crate::invariant::{Checked, Rule, Violation, require};
 use crate::lock::LockOwner;
 use crate::machine::{Effect, Note, Setup};
 use crate::message::{Envelope, PROTOCOL_VERSION, PeerMessage};
-use crate::operation::Answer;
 use crate::route;
 use crate::storage::{Storage, StorageError};
 use crate::view::View;
 use fastrand::Rng;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
-/// One thing that will happen.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// A machine of this node has its turn.
-    Turn { node: usize, life: u32 },
-    /// A machine of this node has its deadline.
-    Wake { node: usize, life: u32 },
-    /// The disk serves some of what it was asked.
-    Disk { node: usize, life: u32 },
-    /// A letter arrives. `life`: the sender's.
-    Letter { from: usize, life: u32, to: usize, envelope: Box<Envelope> },
-    /// A connection was refused or reset.
-    Unreachable { node: usize, life: u32, address: Address },
-    /// A request kept open ended.
-    WatchEnded { node: usize, life: u32, watch: u32 },
-    /// A process starts, unless it lives.
-    Start { node: usize },
-    /// The process dies, if it is still this one.
-    Die { node: usize, life: u32, away_us: u64 },
-    /// The plan's next fault.
-    Fault(Fault),
-    /// A cut or a partition ends: these ways open.
-    Heal(Vec<(usize, usize)>),
-    /// A slow disk or node is itself again.
-    Quicken { node: usize },
-    /// A lock that nobody asked for is let go.
-    LetGo { node: usize, life: u32, owner: LockOwner },
-    /// A call begins.
-    Call { call: usize },
-    /// A copy of a request reaches a node.
-    Ask { call: usize, attempt: u32, node: usize },
-    /// An answer reaches its client; none for a connection that broke.
-    Told { call: usize, attempt: u32, answer: Option<Box<Answer>> },
-    /// A client has waited long enough.
-    Again { call: usize, attempt: u32 },
-    /// An operator wants a node removed, and asks whoever serves; so many times more.
-    Remove { node: usize, times: u8 },
-    /// An operator ends a drain.
-    EndDrain { node: usize, life: u32 },
-    /// A look at how the cluster comes back.
-    Look,
-}
-
-struct Scheduled {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The earliest is the greatest, since the heap gives out the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
-    }
-}
+pub(super) use super::schedule::Event;
 
 /// What a run counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +41,8 @@ pub struct Counts {
     pub letters: u64,
     /// Events of all kinds.
     pub events: u64,
+    /// The longest that a gateway of a core waited for its answer. Microseconds.
+    pub longest_wait_us: u64,
 }
 
 /// A run.
@@ -125,6 +61,13 @@ pub(super) struct World {
     pub(super) calm: Calm,
     pub(super) trace: Trace,
     pub(super) counts: Counts,
+    pub(super) met: Meetings,
+    /// Who dies at which letter.
+    pub(super) ambushes: Vec<Ambush>,
+    /// What was proposed for the view after each.
+    pub(super) proposals: BTreeMap<ViewNumber, Vec<View>>,
+    /// What the core has to do, in a run for liveness.
+    pub(super) duty: Duty,
     /// Locks that a fault holds.
     pub(super) held: Vec<(usize, u32, LockOwner)>,
     /// The view in which a node lost its disk that this view does not list.
@@ -158,6 +101,10 @@ impl World {
             calm: Calm::default(),
             trace,
             counts: Counts::default(),
+            met: Meetings::default(),
+            ambushes: Vec::new(),
+            proposals: BTreeMap::new(),
+            duty: Duty::default(),
             held: Vec::new(),
             newcomer_lost: None,
             finished: false,
@@ -174,6 +121,10 @@ impl World {
             self.found();
         }
         for node in 0..self.nodes.len() {
+            self.nodes[node].drift_ppm = self.plan.drifts_ppm.get(node).copied().unwrap_or(0);
+            if self.nodes[node].drift_ppm != 0 {
+                self.met.add(Met::ClocksThatDrift);
+            }
             let at = self.plan.starts.get(node).copied().unwrap_or(0);
             self.at(at, Event::Start { node });
         }
@@ -229,76 +180,48 @@ impl World {
     fn happen(&mut self, event: Event) -> Checked {
         match event {
             Event::Turn { node, life } => self.turn(node, life),
-            Event::Wake { node, life } => {
-                self.wake(node, life);
-                Ok(())
-            }
             Event::Disk { node, life } => self.disk(node, life),
-            Event::Letter { from, life, to, envelope } => {
-                self.letter(from, life, to, *envelope);
-                Ok(())
-            }
-            Event::Unreachable { node, life, address } => {
-                self.deliver(node, life, |_| route::unreachable(&address));
-                Ok(())
-            }
-            Event::WatchEnded { node, life, watch } => {
-                self.watch_ended(node, life, watch);
-                Ok(())
-            }
             Event::Start { node } => self.start(node),
-            Event::Die { node, life, away_us } => {
-                if self.lives(node, life) {
-                    self.kill(node, false, away_us);
-                }
-                Ok(())
-            }
-            Event::Fault(fault) => {
-                self.fault(fault);
-                Ok(())
-            }
-            Event::Heal(ways) => self.heal(ways),
-            Event::Quicken { node } => {
-                self.nodes[node].turn_us = None;
-                self.nodes[node].disk_us = None;
-                Ok(())
-            }
-            Event::LetGo { node, life, owner } => {
-                self.deliver(node, life, |_| route::note(Note::Release { owner }));
-                Ok(())
-            }
-            Event::Call { call } => {
-                self.call(call);
-                Ok(())
-            }
-            Event::Ask { call, attempt, node } => {
-                self.ask(call, attempt, node);
-                Ok(())
-            }
-            Event::Told { call, attempt, answer } => {
-                self.told(call, attempt, answer.map(|answer| *answer));
-                Ok(())
-            }
-            Event::Again { call, attempt } => {
-                self.again(call, attempt);
-                Ok(())
-            }
-            Event::Remove { node, times } => {
-                self.remove(node, times);
-                Ok(())
-            }
-            Event::EndDrain { node, life } => {
-                self.drain(node, life, false);
-                Ok(())
-            }
+            Event::Fault(fault) => self.fault(fault),
             Event::Look => self.look(),
+            other => {
+                self.occur(other);
+                Ok(())
+            }
         }
     }
 
-    fn heal(&mut self, ways: Vec<(usize, usize)>) -> Checked {
-        ways.into_iter().for_each(|(from, to)| self.network.heal(from, to));
-        self.trace.say(self.now, Weight::Story, || "a cut is healed".to_owned());
-        Ok(())
+    /// What breaks no promise by itself.
+    fn occur(&mut self, event: Event) {
+        match event {
+            Event::Turn { .. } | Event::Disk { .. } | Event::Start { .. } | Event::Fault(_) | Event::Look => {} // Taken above.
+            Event::Wake { node, life } => self.wake(node, life),
+            Event::Letter { from, life, to, envelope } => self.letter(from, life, to, *envelope),
+            Event::Unreachable { node, life, address } => {
+                self.deliver(node, life, |_| route::unreachable(&address));
+            }
+            Event::WatchEnded { node, life, watch } => self.watch_ended(node, life, watch),
+            Event::Die { node, life, away_us } => {
+                // Where the core has to serve, an operator who wanted to stop a node thinks better of it.
+                if self.lives(node, life) && !self.is_past() {
+                    self.kill(node, false, away_us);
+                }
+            }
+            Event::Heal(ways) => self.heal(ways),
+            Event::Quicken { node } => self.quicken(node),
+            Event::Space { node } => self.free_disk(node),
+            Event::Flap { node, round, ways, times } => self.flap(node, round, ways, times),
+            Event::Blink { node, round, ways, is_cut } => self.blink(node, round, ways, is_cut),
+            Event::LetGo { node, life, owner } => {
+                self.deliver(node, life, |_| route::note(Note::Release { owner }));
+            }
+            Event::Call { call } => self.call(call),
+            Event::Ask { call, attempt, node } => self.ask(call, attempt, node),
+            Event::Told { call, attempt, answer } => self.told(call, attempt, answer.map(|answer| *answer)),
+            Event::Again { call, attempt } => self.again(call, attempt),
+            Event::Remove { node, times } => self.remove(node, times),
+            Event::EndDrain { node, life } => self.drain(node, life, false),
+        }
     }
 
     /// Has something happen at an instant.
@@ -324,15 +247,20 @@ impl World {
 
     /// Starts a process over what its disk holds.
     fn start(&mut self, node: usize) -> Checked {
-        if self.nodes[node].process.is_some() || self.nodes[node].gone {
+        if self.nodes[node].process.is_some() || self.nodes[node].gone || self.nodes[node].is_off {
             return Ok(());
         }
         let limits = self.plan.limits.clone();
         let known = &self.nodes[node];
         let opened = Storage::open(known.disk.clone(), known.me.voter.clone(), known.me.incarnation, &limits);
+        if opened.is_err() && known.disk.is_full() {
+            self.starts_in_vain(node);
+            return Ok(());
+        }
         let (storage, recovered) =
             opened.map_err(|error| Violation::new(Rule::Stopped, format!("{}: {error}", known.me.voter)))?;
         self.observer().recovered(node, &recovered)?;
+        self.count_recovered(&recovered);
         let setup = Setup {
             me: self.nodes[node].me.clone(),
             seeds: self.seeds_of(node),
@@ -357,13 +285,14 @@ impl World {
         if self.has_turn == Some(node) {
             return; // Once, at its end.
         }
-        let turn_us = self.nodes[node].turn_us.unwrap_or(self.weather.turn_us);
-        let life = self.nodes[node].life;
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        let known = &mut self.nodes[node];
+        let turn_us = known.turn_us.unwrap_or(self.weather.turn_us * u64::from(known.slowness));
+        let (life, drift_ppm) = (known.life, known.drift_ppm);
+        let Some(process) = known.process.as_mut() else { return };
         let (busy, born) = (process.is_busy(), process.born);
         let needs_turn = busy && !process.turn_pending;
         process.turn_pending |= needs_turn;
-        let wake = process.next_deadline().map(|deadline| (born + deadline.0 * 1_000).max(self.now + 1));
+        let wake = process.next_deadline().map(|at| when_shows(born, at, drift_ppm).max(self.now + 1));
         let wake = wake.filter(|at| process.wake_at.is_none_or(|set| *at < set));
         if wake.is_some() {
             process.wake_at = wake;
@@ -438,6 +367,7 @@ impl World {
             // Of a lock that a fault holds: the machine that such an owner belongs to would let go of what it did not ask for.
             Effect::Tell(Note::Granted { owner }) if self.held.iter().any(|(_, _, held)| *held == owner) => Ok(()),
             Effect::Tell(note) => {
+                self.count_note(&note);
                 self.observer().note(node, &note)?;
                 let life = self.nodes[node].life;
                 self.deliver(node, life, |_| route::note(note));
@@ -487,6 +417,8 @@ impl World {
         let Some(process) = self.nodes[node].process.as_ref() else { return Ok(()) };
         let (cluster, view) = (process.known.cluster, process.known.view);
         let Some(target) = self.place_of(to) else { return Ok(()) };
+        self.count_letter((node, target), &message);
+        self.spring(node, target, &message);
         let mut envelope = Envelope { version: PROTOCOL_VERSION, cluster, from: me, view, message };
         if target == node {
             self.open(node, life, envelope);
@@ -585,7 +517,17 @@ impl World {
     fn disk_failed(&mut self, node: usize, error: &StorageError) -> Checked {
         match self.nodes[node].disk_away.take() {
             Some(away_us) => {
+                self.met.add(if self.nodes[node].disk.failed_at_flush() {
+                    Met::FailedFlushes
+                } else {
+                    Met::FailedWrites
+                });
                 self.kill(node, false, away_us);
+                Ok(())
+            }
+            None if self.nodes[node].disk.is_full() => {
+                self.met.add(Met::FullDisks);
+                self.kill(node, false, self.plan.beat_us() / 4);
                 Ok(())
             }
             None => Err(Violation::new(Rule::Stopped, format!("the disk of {}: {error}", self.nodes[node].me.voter))),
@@ -593,13 +535,15 @@ impl World {
     }
 
     pub(super) fn stir_disk(&mut self, node: usize) {
-        let (life, most) = (self.nodes[node].life, self.nodes[node].disk_us.unwrap_or(self.weather.disk_us));
-        let Some(process) = self.nodes[node].process.as_mut() else { return };
+        let known = &mut self.nodes[node];
+        let slowness = u64::from(known.slowness);
+        let (life, most) = (known.life, known.disk_us.unwrap_or(self.weather.disk_us * slowness));
+        let Some(process) = known.process.as_mut() else { return };
         if process.disk_busy || process.asks.is_empty() {
             return;
         }
         process.disk_busy = true;
-        let wait = 20 + self.rng.u64(0..=most);
+        let wait = 20 * slowness + self.rng.u64(0..=most);
         self.after(wait, Event::Disk { node, life });
     }
 
@@ -630,7 +574,7 @@ fn peer(plan: &Plan, place: usize, rng: &mut Rng) -> Peer {
     let incarnation = Incarnation(rng.u64(..));
     let number = u32::try_from(place).unwrap_or(0);
     if number < plan.data {
-        let id = if plan.seed.is_multiple_of(2) { number + 1 } else { plan.data - number };
+        let id = if ids_go_up(plan.seed) { number + 1 } else { plan.data - number };
         let address = Address::new(&format!("node-{id}"));
         return Peer { voter: Voter::Replica(NodeId(id)), incarnation, address };
     }

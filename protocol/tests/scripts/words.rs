@@ -113,8 +113,9 @@ fn two_phase_commit(message: &P) -> Option<String> {
         P::Confirmed { view, round, refusal: why } => {
             format!("Confirmed view {view} round {round} {}", refusal(why.as_ref()))
         }
-        P::Heartbeat { view, log_end, commit_index, .. } => {
-            format!("Heartbeat view {view}, log ends {log_end}, committed {commit_index}")
+        P::Heartbeat { view, log_end, commit_index, is_answered, .. } => {
+            let unanswered = if *is_answered { "" } else { ", not answered" };
+            format!("Heartbeat view {view}, log ends {log_end}, committed {commit_index}{unanswered}")
         }
         P::HeartbeatAnswer { view, serving, .. } => match serving {
             Some((index, _)) => format!("HeartbeatAnswer view {view}, serving, committed {index}"),
