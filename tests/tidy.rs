@@ -64,7 +64,7 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 }
 
 fn all_sources() -> Vec<Source> {
-    let all = sources(&["protocol", "actors", "src", "tests", "benches"]);
+    let all = sources(&["protocol", "actors", "src", "tests", "benches", "fuzz"]);
     assert!(all.len() > 20, "the sources are found, or this file checks nothing");
     all
 }
@@ -292,7 +292,7 @@ fn the_project_speaks_of_itself_alone() {
         concat!("integ", "rator"),
         concat!("work", "tree"),
     ];
-    let folders = ["protocol", "actors", "src", "tests", "benches", "docs", "config", "docker", ".ci"];
+    let folders = ["protocol", "actors", "src", "tests", "benches", "fuzz", "docs", "config", "docker", ".ci"];
     let mut paths = files(&folders, &["rs", "md", "toml", "sh", "yaml", "yml", "json", "html", "js", "css", "txt"]);
     paths.extend(["README.md", "CHANGELOG.md", "Cargo.toml", ".ci/run"].map(str::to_owned));
     let mut findings = Vec::new();
@@ -337,6 +337,58 @@ fn every_rule_of_the_protocol_has_a_test() {
         write!(missing, " R-{rule}").expect("a String takes all");
     }
     assert!(missing.is_empty(), "no test is named for these rules (`r9_...`), nor cites them in a comment:{missing}");
+}
+
+/// One wrong change of `tests/audit`.
+fn wrong_changes() -> Vec<(String, String)> {
+    let changes: Vec<_> =
+        files(&["tests/audit"], &["patch"]).into_iter().map(|path| (path.clone(), read(&path))).collect();
+    assert!(changes.len() > 45, "the wrong changes are found, or their checks look at nothing");
+    changes
+}
+
+/// What each hunk of a patch expects to find, with the file's path.
+fn hunks(patch: &str) -> Vec<(String, String)> {
+    let (mut hunks, mut path) = (Vec::new(), String::new());
+    for line in patch.lines() {
+        if let Some(old) = line.strip_prefix("--- a/") {
+            path = old.to_owned();
+        } else if line.starts_with("@@ ") {
+            hunks.push((path.clone(), String::new()));
+        } else if let (Some((_, text)), Some(kept)) = (hunks.last_mut(), line.strip_prefix([' ', '-'])) {
+            text.push_str(kept);
+            text.push('\n');
+        }
+    }
+    hunks
+}
+
+#[test]
+fn every_wrong_change_of_the_audit_still_fits() {
+    let mut findings = Vec::new();
+    for (path, patch) in wrong_changes() {
+        let hunks = hunks(&patch);
+        let fits = |(source, text): &(String, String)| root().join(source).exists() && read(source).contains(text);
+        if hunks.is_empty() || !hunks.iter().all(fits) {
+            findings.push(path);
+        }
+    }
+    nothing_found(
+        "The sources have moved on below these: make the change anew (`tests/audit/run.sh --only NAME`):",
+        &findings,
+    );
+}
+
+#[test]
+fn every_rule_has_a_wrong_change_that_breaks_it() {
+    let changes = wrong_changes();
+    let missing: Vec<_> = (1..=RULES)
+        .filter(|rule| !changes.iter().any(|(path, _)| path.starts_with(&format!("tests/audit/r{rule:02}-"))))
+        .map(|rule| format!("R-{rule}"))
+        .collect();
+    nothing_found("No patch in `tests/audit` is named for:", &missing);
+    let unnamed = changes.iter().filter(|(_, patch)| !patch.starts_with("R-") && !patch.starts_with("Section "));
+    nothing_found("The first line must name the rule:", &unnamed.map(|(path, _)| path.clone()).collect::<Vec<_>>());
 }
 
 #[test]

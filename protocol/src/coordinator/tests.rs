@@ -1,5 +1,6 @@
 //! at the primary.
 
+mod batches;
 mod course;
 mod leaving;
 

@@ -177,8 +177,8 @@ fn section_12_a_silence_lasts_through_views_whose_primary_never_answered() {
     let _ = heartbeats.step(at(5_000), Input::ViewChanged(Arc::new(view(2, 2, &[1, 2], 1))));
     let effects = heartbeats.step(at(5_100), Input::WatchEnded { address: node(2).address });
     assert_eq!(told(&effects), Some((Sign::Reset, 100)), "2 never said that it leads");
-    let answers =
-        Input::HeartbeatAnswer { from: node(2), view: ViewNumber(2), beat: 1, serving: Some(Default::default()) };
+    let (from, view, beat, serving) = (node(2), ViewNumber(2), heartbeats.beats, Some(Default::default()));
+    let answers = Input::HeartbeatAnswer { from, view, beat, serving };
     let _ = heartbeats.step(at(5_200), answers);
     let effects = heartbeats.step(at(5_300), Input::WatchEnded { address: node(2).address });
     assert_eq!(told(&effects), Some((Sign::Reset, 5_300)));

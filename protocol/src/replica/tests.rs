@@ -354,3 +354,15 @@ fn r3_a_session_never_takes_instants_back() {
     let _ = replica.step(at(3), synced(0));
     assert_eq!(replica.slots.last_timestamp, Timestamp(9));
 }
+
+#[test]
+fn r6_the_commit_index_of_an_entry_that_does_not_follow_commits_nothing() {
+    let mut replica = replica();
+    let (left_over, decided) = (entry(1, Hash::default(), "left-over"), entry(1, Hash::default(), "decided"));
+    let _ = run(&mut replica, prepare(1, 1, &left_over));
+    let (attempt, commit_index) = (Attempt(3), Index(1));
+    let next = entry(2, decided.hash, "next");
+    let ask = Input::Prepare { from: node(3), view: ViewNumber(1), attempt, entry: next, commit_index };
+    assert_eq!(run(&mut replica, ask), [("3".to_owned(), vote(1, 3, 2, Some(Refusal::Gap(Index(0)))))]);
+    assert_eq!(replica.slots.committed, (Index(0), Hash::default()), "another entry is decided at that index");
+}

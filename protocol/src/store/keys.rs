@@ -151,7 +151,7 @@ fn ids(prefix: Vec<u8>, page: &Page) -> KeyRange {
     let from = match page.before {
         Some(Timestamp(0)) => to.clone(),
         Some(before) => with(newest_first(before) + 1),
-        None => prefix,
+        None => with(0),
     };
     KeyRange { from, to: Some(to) }
 }
