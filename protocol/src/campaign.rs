@@ -236,10 +236,10 @@ impl Campaign {
         let timed_out = run.deadline <= now.elapsed;
         let gathered = run.gather_until <= now.elapsed;
         let own = run.yes.contains(&self.me.voter);
-        let all = view.voters().all(|peer| {
-            let heard = run.yes.contains(&peer.voter) || run.no.contains(&peer.voter);
-            heard || !self.is_asked(run, &peer.voter) || self.goals.offline.contains(&peer.voter)
-        });
+        let heard = |peer: &Peer| {
+            run.yes.contains(&peer.voter) || run.no.contains(&peer.voter) || !self.is_asked(run, &peer.voter)
+        };
+        let all = view.voters().all(|peer| heard(&peer) || self.goals.offline.contains(&peer.voter));
         let quorum = view.is_quorum(&run.yes);
         match run.stage {
             Stage::Trial if own && (quorum || self.goals.as_primary) => self.ask_own_promise(now, &view),
@@ -248,7 +248,8 @@ impl Campaign {
             Stage::AcceptSelf if own => self.enter(now, &view, Stage::Accept),
             Stage::Accept if quorum => self.decide(now, &view),
             Stage::Trial | Stage::PromiseSelf | Stage::Promise | Stage::AcceptSelf | Stage::Accept => {
-                let hopeless = all && run.stage != Stage::Accept;
+                // Who is to be set offline is waited for after all: without a quorum, it may be alive.
+                let hopeless = view.voters().all(|peer| heard(&peer)) && run.stage != Stage::Accept;
                 if hopeless || timed_out { self.give_up(&view) } else { Effects::none() }
             }
         }
@@ -267,6 +268,9 @@ impl Campaign {
     fn propose(&mut self, now: Now, view: &View) -> Effects {
         let Some(run) = &mut self.run else { return Effects::none() };
         let accepted = run.accepted.clone().map(|(_, view)| view);
+        if accepted.is_none() && self.goals.can_wait() && !view.voters().all(|peer| run.yes.contains(&peer.voter)) {
+            return self.fail(view, false, "a witness is listed once everybody answers"); // It asks again.
+        }
         run.account.gathered(&run.yes);
         let cause = self.goals.cause(view, &self.me, &run.yes, &run.account.seen);
         let Some(proposal) = accepted.or_else(|| self.goals.proposal(view, &self.me, &run.yes, cause)) else {

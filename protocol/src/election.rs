@@ -68,7 +68,7 @@ enum Phase {
 struct TakeOver {
     at: Millis,
     /// None before the question went out.
-    reached: Option<BTreeSet<NodeId>>,
+    reached: Option<BTreeSet<Voter>>,
 }
 
 /// The machine.
@@ -297,19 +297,19 @@ impl Election {
         self.take_over = Some(TakeOver { at, reached: None });
     }
 
-    /// first, does it reach every replica?
+    /// first, does it reach everyone? One that cannot hear a witness would lead a smaller view.
     fn on_take_over_due(&mut self, now: Now) -> Effects {
         let mut effects = Effects::none();
-        let Some((view, own)) = self.electorate() else { return effects };
+        let Some((view, _)) = self.electorate() else { return effects };
         self.last_take_over = Some(now.elapsed);
         self.plan_take_over(now);
         if self.suspected.is_some() || now.elapsed < self.cannot_lead_until {
             return effects;
         }
         if let Some(take_over) = &mut self.take_over {
-            take_over.reached = Some(BTreeSet::from([own]));
+            take_over.reached = Some(BTreeSet::from([self.me.voter.clone()]));
         }
-        for peer in view.replica_peers().filter(|peer| peer.voter != self.me.voter) {
+        for peer in view.others(&self.me.voter) {
             effects.send(&peer.address, PeerMessage::AskView);
         }
         effects
@@ -318,11 +318,11 @@ impl Election {
     fn on_reached(&mut self, from: &Peer, theirs: ViewNumber) -> Effects {
         let mut effects = Effects::none();
         let Some((view, _)) = self.electorate() else { return effects };
-        let counts = view.number == theirs && view.lists_replica(from) && self.suspected.is_none();
+        let counts = view.number == theirs && view.lists(from) && self.suspected.is_none();
         let Some(take_over) = self.take_over.as_mut().filter(|_| counts) else { return effects };
         let Some(reached) = &mut take_over.reached else { return effects };
-        reached.extend(from.voter.node());
-        if view.replicas.keys().all(|id| reached.contains(id)) {
+        reached.insert(from.voter.clone());
+        if view.voters().all(|peer| reached.contains(&peer.voter)) {
             take_over.reached = None;
             if let Some(primary) = view.primary_peer() {
                 effects.announce(format!("asks node {} to hand over: the highest id leads", view.primary));

@@ -12,11 +12,11 @@ mod tests;
 use crate::change::{Sign, Suspicion};
 use crate::ids::{Address, Hash, Incarnation, Index, Millis, Now, Peer, ViewNumber, Voter};
 use crate::machine::{Effect, Effects, Machine, Note, Setup, Timing};
-use crate::member::Members;
+use crate::member::{Members, Turns};
 use crate::message::PeerMessage;
 use crate::status::{NodeStatus, PeerStatus};
 use crate::view::View;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What it hears.
@@ -82,7 +82,7 @@ pub struct Heartbeats {
     /// Of the primary: when each other voter was last heard, and where its log stood.
     heard: BTreeMap<Voter, PeerStatus>,
     /// Whom to ask next for the view when the primary says nothing.
-    asked: usize,
+    asked: Turns,
     members: Members,
     /// The view in which this node serves as primary.
     serving: Option<ViewNumber>,
@@ -109,7 +109,7 @@ impl Heartbeats {
             suspected: false,
             lost_at: None,
             heard: BTreeMap::new(),
-            asked: 0,
+            asked: Turns::default(),
             members: Members::default(),
             serving: None,
             draining: false,
@@ -137,8 +137,8 @@ impl Heartbeats {
         effects
     }
 
-    /// One beat: to the primary; or, of a witness that is not listed, the wish to be. Who hears nothing from the
-    /// primary asks another node for the view, which may have changed without it.
+    /// One beat to the primary, of a witness that is not listed too. Who hears nothing from the primary asks another node for the
+    /// view, which may have changed without it.
     fn beat(&mut self, now: Now) -> Effects {
         let mut effects = Effects::none();
         let Some(view) = self.view.clone() else { return effects };
@@ -149,7 +149,7 @@ impl Heartbeats {
         let listed = view.lists(&self.me);
         let primary = view.primary_peer().filter(|peer| peer.voter != self.me.voter);
         if let Some(primary) = primary {
-            if listed {
+            if listed || self.is_witness() {
                 self.beats += 1;
                 let timeout_ms = self.timing.heartbeat_timeout_ms;
                 self.unanswered.retain(|(_, sent_at)| now.elapsed < sent_at.plus(timeout_ms));
@@ -159,32 +159,31 @@ impl Heartbeats {
                 let is_answered = !self.is_unanswered(now);
                 let beat = PeerMessage::Heartbeat { view, beat, log_end, commit_index, hash, is_answered };
                 effects.send(&primary.address, beat);
-            } else if self.me.voter.node().is_none() {
-                effects.send(&primary.address, PeerMessage::ListMe { view: view.number });
             }
             if self.draining {
                 // Out of the view too: so it hears of later views, and of its removal.
                 effects.send(&primary.address, PeerMessage::LetMeGo { view: view.number });
             }
         }
-        let is_outside = !listed && (self.me.voter.node().is_none() || self.draining);
+        let is_outside = !listed && (self.is_witness() || self.draining);
         if self.suspected || is_outside {
             effects.append(self.ask_around(&view));
         }
         effects
     }
 
+    fn is_witness(&self) -> bool {
+        self.me.voter.node().is_none()
+    }
+
     fn ask_around(&mut self, view: &View) -> Effects {
         let mut effects = Effects::none();
         let known = view.others(&self.me.voter).map(|peer| peer.address);
         let members = self.members.data_addresses();
-        let mut addresses: Vec<Address> = known.chain(self.seeds.iter().cloned()).chain(members).collect();
-        addresses.sort();
-        addresses.dedup();
-        addresses.retain(|address| *address != self.me.address);
-        if !addresses.is_empty() {
-            self.asked = (self.asked + 1) % addresses.len();
-            effects.send(&addresses[self.asked], PeerMessage::AskView);
+        let mut addresses: BTreeSet<Address> = known.chain(self.seeds.iter().cloned()).chain(members).collect();
+        addresses.remove(&self.me.address);
+        if let Some(address) = self.asked.next(&addresses) {
+            effects.send(&address, PeerMessage::AskView);
         }
         effects
     }
@@ -223,7 +222,8 @@ impl Heartbeats {
     ) -> Effects {
         let mut effects = Effects::none();
         let known = self.view.as_ref().filter(|known| known.number == view && known.is_primary(from));
-        if known.is_none() || beat > self.beats || self.leading {
+        let Some(is_listed) = known.map(|known| known.lists(&self.me)) else { return effects };
+        if beat > self.beats || self.leading {
             return effects;
         }
         let Some((index, hash)) = serving else { return self.suspect(now, Sign::SteppedDown) };
@@ -233,6 +233,10 @@ impl Heartbeats {
         self.answered_at = now.elapsed;
         self.lost_at = None;
         effects.tell(Note::CommitSeen { index, hash });
+        if !is_listed && self.is_witness() {
+            // with an answer in hand only. One that hears of views from others alone would be listed and set offline for ever.
+            effects.send(&from.address, PeerMessage::ListMe { view });
+        }
         if std::mem::take(&mut self.suspected) {
             effects.tell(Note::Trusted { view });
         }

@@ -16,7 +16,7 @@
 //!
 //! Source: Gray, Lorie, Putzolu, Traiger, "Granularity of Locks and Degrees of Consistency in a Shared Data Base", 1976.
 
-use crate::ids::{Millis, Now, RequestId, SessionId};
+use crate::ids::{Millis, Now, RequestId};
 use crate::machine::{Effects, Machine, Note};
 use crate::operation::ChannelName;
 use crate::status::NodeStatus;
@@ -75,12 +75,12 @@ impl Mode {
 pub enum LockOwner {
     /// The primary's coordinator: the operations on one channel that will go into one batch.
     Ticket(u64),
-    /// A replica: an entry in doubt. Counts its acquisitions, so that a late grant is never taken for another's.
+    /// A replica: an entry in doubt. Counts its acquisitions: a late grant of one that was given up is none of the next.
     Slot(u64),
     /// The primary: a read.
     Read(RequestId),
-    /// The primary: the end of a join.
-    Join(SessionId),
+    /// The primary: the end of a join. Counts its acquisitions too.
+    Join(u64),
 }
 
 /// What it hears.

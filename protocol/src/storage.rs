@@ -17,6 +17,8 @@ mod snapshot;
 #[cfg(all(test, feature = "sim"))]
 pub(crate) mod tests;
 
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use recover::is_half_installed;
 pub use serve::Storage;
 
 use crate::ids::{Ballot, Hash, Incarnation, Index, RequestId, SessionId, Timestamp, Voter, WriteId};

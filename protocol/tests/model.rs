@@ -88,7 +88,7 @@ fn one_write_and_one_small_fault_in_every_order_keep_every_promise() {
     let faults = [
         Budget { reads: 1, repeats: 1, ..ONE_WRITE },
         Budget { reads: 1, losses: 1, ..ONE_WRITE },
-        Budget { timers: 1, ..ONE_WRITE },
+        Budget { timers: 1, views: 0, ..ONE_WRITE },
     ];
     for shape in SHAPES {
         for budget in faults {
@@ -96,6 +96,16 @@ fn one_write_and_one_small_fault_in_every_order_keep_every_promise() {
             assert!(found.is_exhaustive && found.states > 20, "{} states", found.states);
             assert!(found.reached.contains(&"a write is acknowledged"), "{:?}", found.reached);
         }
+    }
+}
+
+#[test]
+fn one_silence_and_the_view_that_follows_in_every_order_keep_every_promise() {
+    for shape in SHAPES {
+        let budget = Budget { timers: 1, writes: 0, views: 1, ..ONE_WRITE };
+        let found = check(shape, budget, Order::NearestFirst, DEPTH_MAX, Duration::MAX);
+        assert!(found.is_exhaustive && found.states > 500, "{} states", found.states);
+        assert!(found.reached.contains(&"another view is in force"), "{:?}", found.reached);
     }
 }
 
@@ -118,6 +128,7 @@ fn large_models_keep_every_promise() {
     let seconds = std::env::var("LOCKSTEP_MODEL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
     let faults = [
         Budget { crashes: 1, starts: 1, ..ONE_WRITE },
+        Budget { timers: 1, views: 1, ..ONE_WRITE },
         Budget { reads: 1, timers: 1, repeats: 1, ..ONE_WRITE },
         Budget { reads: 1, timers: 1, resets: 2, ..ONE_WRITE },
         Budget { reads: 1, crashes: 1, starts: 1, losses: 1, repeats: 1, timers: 2, resets: 1, ..ONE_WRITE },

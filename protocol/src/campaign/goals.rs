@@ -111,6 +111,11 @@ impl Goals {
         true
     }
 
+    /// Nothing is wanted but witnesses: that hurries nobody, and whoever is slow to promise is not to be lost for it.
+    pub fn can_wait(&self) -> bool {
+        self.reasons.iter().all(|reason| matches!(reason, Reason::WitnessJoined { .. }))
+    }
+
     ///
     pub fn hand_over(&mut self, now: Now, (from, to): (NodeId, NodeId), leaves: Option<Leave>, stopped_at: Millis) {
         let since = self.as_primary(now, Reason::HandedOver { from, to, leaves });

@@ -120,6 +120,22 @@ fn r13_an_unreachable_voter_is_not_waited_for() {
     let _ = proposal(&campaign.step(at(1), Input::Unreachable { address: witness(2).address }));
 }
 
+/// It would step down at once, be elected again, find the same, and so on for ever (`lockstep sim --seed 8285`).
+#[test]
+fn r13_who_is_to_be_set_offline_may_still_be_needed_for_the_quorum() {
+    let mut campaign = machine();
+    let reason = |voter| Reason::SetOffline { voter, fault: Fault::Storage };
+    let others = [node(1), node(2), witness(1), witness(2)];
+    let reasons = others.iter().map(|peer| reason(peer.voter.clone())).collect();
+    let _ = campaign.step(at(0), Input::SetOffline { view: V1, reasons });
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    let effects = promised(&mut campaign, &node(3), None);
+    assert!(notes(&effects).is_empty(), "nobody was asked yet: {effects:?}");
+    let _ = promised(&mut campaign, &others[0], None);
+    let next = proposal(&promised(&mut campaign, &others[2], None));
+    assert_eq!(next.replicas.keys().map(|id| id.0).collect::<Vec<_>>(), [3], "a quorum leaves them out");
+}
+
 #[test]
 fn r14_the_accepted_view_of_the_highest_ballot_is_proposed() {
     let mut campaign = machine();
@@ -271,6 +287,27 @@ fn r24_a_witness_is_listed_when_there_is_room() {
     let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 1))));
     let _ = campaign.step(at(0), Input::AddWitness { view: V1, peer: witness(3) });
     assert!(campaign.run.is_some());
+}
+
+/// A slow replica that had just joined was left out for it, and with it the room for the witness; both joined again, and so on
+/// (`lockstep sim --liveness --seed 66497`).
+#[test]
+fn r24_nobody_is_left_out_for_a_witness() {
+    let mut campaign = Campaign::new(&setup(&node(3)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3], 1))));
+    let begin = |campaign: &mut Campaign| {
+        let _ = campaign.step(at(0), Input::AddWitness { view: V1, peer: witness(3) });
+        let _ = trial_answer(campaign, &node(3), true);
+        for from in [node(3), node(2), witness(1)] {
+            let _ = promised(campaign, &from, None);
+        }
+    };
+    begin(&mut campaign);
+    let late = campaign.tick(at(1 + setup(&node(3)).timing.gather_timeout_ms));
+    assert!(matches!(notes(&late)[..], [Note::CampaignFailed { no_quorum: false, .. }]), "{late:?}");
+    begin(&mut campaign);
+    let next = proposal(&promised(&mut campaign, &node(1), None));
+    assert_eq!((next.replicas.len(), next.witnesses.len()), (3, 2));
 }
 
 #[test]

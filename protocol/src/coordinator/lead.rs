@@ -26,6 +26,7 @@ impl Coordinator {
         // Till `Lead` comes nothing is sent: the attempts in flight are those of the view that has ended.
         self.committing.iter_mut().chain(&mut self.flight).for_each(Flight::pause);
         self.leaving.view_changed();
+        self.queue.hold();
         self.asked = false; // What was examined meets another state now.
         self.phase = Phase::Idle;
         self.view = Some(view);
@@ -61,8 +62,8 @@ impl Coordinator {
     }
 
     /// What is to be committed again, in order; a flight of this node's own takes its slot, or is settled already.
-    /// The locks of all that was found are asked for at once, before those of any client: a client's would be held until this
-    /// primary serves, and it would wait for them.
+    /// The locks of all that was found are asked for at once, and those of clients only once this primary serves: it would wait for
+    /// what they hold, and they for it.
     fn inherit(&mut self, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) -> Effects {
         let mut effects = Effects::none();
         let in_flight = self.committing.drain(..).chain(self.flight.take());
@@ -125,7 +126,7 @@ impl Coordinator {
         if let Some(error @ OperationError::TooFewReplicas { .. }) = self.refusal() {
             effects.append(self.turn_away(&Answer::Failed(error)));
         }
-        self.queue.restart_waits(now.elapsed.plus(self.timing.lock_timeout_ms));
+        effects.append(self.queue.serve(now.elapsed.plus(self.timing.lock_timeout_ms)));
         effects.append(self.form_or_tell(now));
         effects.append(self.see_off(now));
         effects

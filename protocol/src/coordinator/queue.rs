@@ -36,10 +36,24 @@ impl Pending {
 #[derive(Clone, Debug)]
 struct Ticket {
     channel: ChannelName,
+    /// Whether its locks are asked for.
+    asked: bool,
     granted: bool,
     /// When the wait for its locks fails.
     until: Millis,
     arrivals: BTreeSet<Arrival>,
+}
+
+impl Ticket {
+    fn ask(&mut self, number: u64) -> Effects {
+        let mut effects = Effects::none();
+        if !std::mem::replace(&mut self.asked, true) {
+            let channel = Resource::Channel(self.channel.clone());
+            let locks = vec![(Resource::Store, Mode::IntentExclusive), (channel, Mode::Exclusive)];
+            effects.tell(Note::Acquire { owner: LockOwner::Ticket(number), locks });
+        }
+        effects
+    }
 }
 
 /// Operations that were picked for a batch, in order of arrival, and the tickets that cover them.
@@ -70,6 +84,8 @@ pub(super) struct Queue {
     /// The ticket of a channel that new operations may join.
     open: BTreeMap<ChannelName, u64>,
     keys: BTreeMap<KeyOwner, Arrival>,
+    /// Whether locks are asked for now: only while this primary serves.
+    asks: bool,
 }
 
 impl Queue {
@@ -129,11 +145,11 @@ impl Queue {
             None => {
                 let number = self.new_ticket();
                 self.open.insert(channel.clone(), number);
-                let ticket = Ticket { channel: channel.clone(), granted: false, until, arrivals: BTreeSet::new() };
+                let mut ticket = Ticket { channel, asked: false, granted: false, until, arrivals: BTreeSet::new() };
+                if self.asks {
+                    effects.append(ticket.ask(number));
+                }
                 self.tickets.insert(number, ticket);
-                let locks =
-                    vec![(Resource::Store, Mode::IntentExclusive), (Resource::Channel(channel), Mode::Exclusive)];
-                effects.tell(Note::Acquire { owner: LockOwner::Ticket(number), locks });
                 number
             }
         };
@@ -196,6 +212,23 @@ impl Queue {
             for arrival in ticket.arrivals.difference(done) {
                 effects.append(self.join(*arrival, ticket.channel.clone(), until));
             }
+        }
+        effects
+    }
+
+    /// No locks are asked for till [`Self::serve`]. What would be granted meanwhile is held until this primary serves, and an
+    /// inherited entry may need it first.
+    pub fn hold(&mut self) {
+        self.asks = false;
+    }
+
+    /// Locks are asked for, also for all that came meanwhile; their waits begin now.
+    pub fn serve(&mut self, until: Millis) -> Effects {
+        self.asks = true;
+        self.restart_waits(until);
+        let mut effects = Effects::none();
+        for (number, ticket) in &mut self.tickets {
+            effects.append(ticket.ask(*number));
         }
         effects
     }

@@ -586,6 +586,20 @@ fn r2_a_gateway_that_creates_no_channels_repeats_the_same_request() {
     assert_eq!(answers(&primary.complete()).len(), 2);
 }
 
+/// While the inherited entry waits for one channel behind a reader, a client's ticket would take the other, and keep it till this
+/// primary serves, which is never (`lockstep sim --seed 17538`).
+#[test]
+fn r16_no_client_holds_locks_before_the_primary_serves() {
+    let e = entry(1, Hash::default(), "found");
+    let machine = Coordinator::new(&setup(&node(3)));
+    let mut primary = Primary::leading(machine, view(4, 3, &[3], 0), vec![e], (Index(0), Hash::default()));
+    let asked = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
+    assert!(notes(&asked).is_empty(), "{asked:?}");
+    let asks = |note: &Note| matches!(note, Note::Acquire { .. });
+    assert!(!notes(&primary.complete()).iter().any(asks), "the view entry is still to come");
+    assert!(notes(&primary.complete()).iter().any(asks), "once it serves");
+}
+
 #[test]
 fn r16_nothing_is_sent_between_a_view_and_its_lead() {
     let mut primary = Primary::new(&[1, 3]);

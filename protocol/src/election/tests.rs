@@ -1,7 +1,7 @@
 //! R-12, its five rules.
 
 use super::*;
-use crate::testing::{all_letters, at, letters, node, notes, setup, view};
+use crate::testing::{all_letters, at, letters, node, notes, setup, view, witness};
 
 const V1: ViewNumber = ViewNumber(1);
 
@@ -109,16 +109,17 @@ fn r12_4_answers_of_nodes_that_cannot_lead_do_not_block() {
 #[test]
 fn r12_5_d13_a_higher_one_takes_over_only_when_it_reaches_everyone_and_once_per_backoff() {
     let mut election = Election::new(&setup(&node(3)));
-    let _ = election.step(at(0), Input::ViewChanged(Arc::new(view(1, 2, &[1, 2, 3], 0))));
+    let _ = election.step(at(0), Input::ViewChanged(Arc::new(view(1, 2, &[1, 2, 3], 1))));
     let timing = setup(&node(3)).timing;
     let due = timing.election_victory_timeout_ms;
     let asked: Vec<String> = all_letters(&election.tick(at(due))).into_iter().map(|(to, _)| to).collect();
-    assert_eq!(asked, ["1", "2"]);
-    let reached = |from| Input::Reached { from: node(from), view: V1 };
-    assert!(election.step(at(due), reached(2)).as_slice().is_empty(), "1 is not reached");
-    let effects = election.step(at(due), reached(1));
+    assert_eq!(asked, ["1", "2", "w1"]);
+    let reached = |from| Input::Reached { from, view: V1 };
+    assert!(election.step(at(due), reached(node(2))).as_slice().is_empty(), "1 is not reached");
+    assert!(election.step(at(due), reached(node(1))).as_slice().is_empty(), "nor is w1, whom it would set offline");
+    let effects = election.step(at(due), reached(witness(1)));
     assert_eq!(letters(&effects, &node(2)), [PeerMessage::TakeOver { view: V1 }]);
-    assert!(election.step(at(due), reached(1)).as_slice().is_empty());
+    assert!(election.step(at(due), reached(node(1))).as_slice().is_empty());
     assert_eq!(election.deadline(), Some(Millis(due + timing.takeover_backoff_ms)));
 }
 

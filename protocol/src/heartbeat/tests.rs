@@ -144,14 +144,35 @@ fn r11_one_that_hears_no_answer_is_set_offline_however_often_it_speaks() {
 #[test]
 fn r24_a_witness_that_is_not_listed_asks_to_be_and_the_primary_passes_it_on() {
     let (mut heartbeats, effects) = machine(&witness(2));
-    assert_eq!(letters(&effects, &node(3))[0], PeerMessage::ListMe { view: V1 });
-    assert!(!suspicion(&heartbeats.tick(at(100_000))), "who does not vote suspects nobody");
+    let [PeerMessage::Heartbeat { view, beat, .. }] = letters(&effects, &node(3))[..] else { panic!("{effects:?}") };
     let (mut primary, _) = machine(&node(3));
+    let serving = Some((Index(0), Hash::default()));
+    let answer = Input::HeartbeatAnswer { from: node(3), view, beat, serving };
+    let effects = heartbeats.step(at(1), answer);
+    assert_eq!(letters(&effects, &node(3)), [PeerMessage::ListMe { view: V1 }]);
+    assert!(!suspicion(&heartbeats.tick(at(100_000))), "who does not vote suspects nobody");
     let effects = primary.step(at(1), Input::ListMe { from: witness(2), view: V1 });
     assert_eq!(notes(&effects), [Note::AddWitness { view: V1, peer: witness(2) }]);
     assert!(notes(&primary.step(at(1), Input::ListMe { from: witness(1), view: V1 })).is_empty(), "it is listed");
     let behind = Input::ListMe { from: witness(2), view: ViewNumber(0) };
     assert!(notes(&primary.step(at(1), behind)).is_empty(), "it does not keep up with views");
+}
+
+/// It hears of views from others. Two such witnesses were listed and set offline in turn, for ever (`lockstep sim --liveness
+/// --seed 5626`).
+#[test]
+fn r24_a_witness_that_the_primary_never_answers_does_not_ask_to_be_listed() {
+    let (mut heartbeats, _) = machine(&witness(2));
+    let interval_ms = setup(&node(3)).timing.heartbeat_interval_ms;
+    for (beats, number) in (1..20).zip(2..) {
+        let now = at(beats * interval_ms);
+        let known = Input::ViewChanged(Arc::new(view(number, 3, &[1, 2, 3], 1)));
+        let mut effects = heartbeats.step(now, known);
+        effects.append(heartbeats.tick(now));
+        let letters = letters(&effects, &node(3));
+        assert!(matches!(letters[0], PeerMessage::Heartbeat { .. }));
+        assert!(!letters.iter().any(|letter| matches!(letter, PeerMessage::ListMe { .. })), "{letters:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::node::{Request, WALL_AT_START};
 use super::plan::{MS, Plan};
 use super::story::Weight;
 use super::world::{Event, World};
-use crate::ids::{RequestId, Timestamp, Voter};
+use crate::ids::{RequestId, Timestamp, ViewNumber, Voter};
 use crate::invariant::{Checked, Rule, Violation};
 use crate::machine::Limits;
 use crate::operation::{
@@ -50,6 +50,8 @@ struct Gateway {
     host: usize,
     /// Whether the last node that it asked has answered, so that the next one to ask is known.
     has_heard: bool,
+    /// Of which view it was last told who leads: who says so of no later one is not followed again.
+    hinted: ViewNumber,
 }
 
 /// All clients of a run.
@@ -111,7 +113,7 @@ impl Clients {
             Action::Post { channel: self.channel(0)?, text: Text::new("are you there?").ok()?, create_channel: true };
         let operation = Operation { owner: KeyOwner::new("pulse", &format!("p{call}")).ok()?, action };
         let want = Want::Write { operation, is_reuse: false };
-        let gateway = host.map(|host| Gateway { host, has_heard: true });
+        let gateway = host.map(|host| Gateway { host, has_heard: true, hinted: ViewNumber(0) });
         let target = self.believed;
         self.calls.push(Some(Call { want, attempt: 0, is_done: false, pulse: Some(now), target, gateway }));
         Some(call)
@@ -305,11 +307,11 @@ impl World {
             return;
         }
         match answer {
-            Some(Answer::Failed(OperationError::NotPrimary { primary, .. })) => {
+            Some(Answer::Failed(OperationError::NotPrimary { primary, view })) => {
                 let hint =
                     primary.and_then(|id| self.nodes.iter().position(|node| node.me.voter == Voter::Replica(id)));
                 self.clients.believed = hint.unwrap_or(self.clients.believed);
-                self.soon(call, attempt, hint);
+                self.soon(call, attempt, hint.map(|target| (view, target)));
             }
             Some(Answer::Failed(error)) if error.is_retryable() => self.soon(call, attempt, None),
             Some(answer) => self.done(call, &answer),
@@ -318,14 +320,16 @@ impl World {
     }
 
     /// The same call again, in a little while.
-    fn soon(&mut self, call: usize, attempt: u32, target: Option<usize>) {
+    fn soon(&mut self, call: usize, attempt: u32, hint: Option<(ViewNumber, usize)>) {
         let wait = self.rng.u64(100..=1_000 + self.plan.beat_us() / 8);
         let data = self.clients.data;
         let Some(open) = self.clients.calls[call].as_mut() else { return };
         if let Some(gateway) = open.gateway.as_mut().filter(|_| open.attempt == attempt) {
             gateway.has_heard = true;
-            open.target = target.unwrap_or((open.target + 1) % data);
-        } else if let Some(target) = target {
+            let news = hint.filter(|(view, _)| *view > gateway.hinted);
+            gateway.hinted = news.map_or(gateway.hinted, |(view, _)| view);
+            open.target = news.map_or((open.target + 1) % data, |(_, target)| target);
+        } else if let Some((_, target)) = hint {
             open.target = target;
         }
         self.after(wait, Event::Again { call, attempt });

@@ -27,7 +27,7 @@ use crate::message::PeerMessage;
 use crate::operator::OperatorCall;
 use crate::route;
 use crate::sim::disk;
-use crate::storage::{Storage, scan};
+use crate::storage::{Storage, is_half_installed, scan};
 use crate::view::View;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -440,7 +440,8 @@ impl World {
         self.kill(node, false, away_us);
         let known = &self.nodes[node];
         let rotten = known.disk.duplicate();
-        if rotten.flip_bit(dice) {
+        // What a snapshot was replacing is thrown away unread.
+        if !is_half_installed(&rotten).unwrap_or(false) && rotten.flip_bit(dice) {
             let me = &known.me;
             let opened = Storage::open(rotten.clone(), me.voter.clone(), me.incarnation, &self.plan.limits);
             let found = opened.map(drop).and_then(|()| scan::scan(&rotten).map(drop));

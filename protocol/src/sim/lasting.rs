@@ -19,7 +19,7 @@ use super::met::Met;
 use super::plan::{Ending, Ill, Lasting, MS, SECOND};
 use super::story::Weight;
 use super::world::{Event, World};
-use crate::ids::{ViewNumber, Voter};
+use crate::ids::{Address, ViewNumber, Voter};
 use crate::invariant::{Checked, Rule, Violation};
 use crate::view::View;
 use fastrand::Rng;
@@ -220,10 +220,33 @@ impl World {
         self.duty.ill.clear();
     }
 
+    /// Those of the core who are told of the last view, since it lists them, or who know the address of one who is. (A node whose
+    /// seeds are all dead, and that no view lists any more, finds nobody.)
+    fn informed(&self) -> BTreeSet<usize> {
+        let Some(last) = self.checker.views().last() else { return self.duty.core.clone() };
+        let (mut informed, mut lost): (BTreeSet<usize>, BTreeSet<usize>) =
+            self.duty.core.iter().partition(|place| last.lists(&self.nodes[**place].me));
+        loop {
+            let finds = |place: &usize| {
+                let view = self.nodes[*place].mirror.vote.as_ref().map(|vote| &vote.view);
+                let known: BTreeSet<Address> = view
+                    .iter()
+                    .flat_map(|view| view.voters())
+                    .map(|peer| peer.address)
+                    .chain(self.seeds_of(*place))
+                    .collect();
+                informed.iter().any(|other| known.contains(&self.nodes[*other].me.address))
+            };
+            let Some(found) = lost.iter().copied().find(finds) else { return informed };
+            lost.remove(&found);
+            informed.insert(found);
+        }
+    }
+
     fn begin_round(&mut self) {
         self.duty.rounds += 1;
         self.duty.asked_at = self.now;
-        self.duty.waiting = self.duty.core.iter().copied().filter(|place| !self.nodes[*place].gone).collect();
+        self.duty.waiting = self.informed().into_iter().filter(|place| !self.nodes[*place].gone).collect();
         for host in self.duty.waiting.clone() {
             self.pulse_at(host);
         }

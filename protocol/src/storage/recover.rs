@@ -11,7 +11,7 @@
 use crate::ids::{Hash, Incarnation, Index, Voter};
 use crate::log::{LogRecord, seal, unseal};
 use crate::machine::Limits;
-use crate::storage::kv::{Kv, Table, WriteBatch};
+use crate::storage::kv::{Kv, ReadKv, Table, WriteBatch};
 use crate::storage::slots::{self, Slots};
 use crate::storage::{Identity, Recovered, Storage, StorageError, VoteRecord};
 use crate::store::{self, Hints};
@@ -59,9 +59,14 @@ fn refuse_without_identity<K: Kv>(kv: &K) -> Result<(), StorageError> {
     is_empty.then_some(()).ok_or_else(lost)
 }
 
+/// Whether the node ended while it took a snapshot in: the log and the store are of no use then.
+pub(crate) fn is_half_installed<K: ReadKv>(kv: &K) -> Result<bool, StorageError> {
+    Ok(kv.get(Table::Meta, INSTALLING)?.is_some())
+}
+
 /// Drops a snapshot that was not whole when the node ended.
 fn drop_half_installed<K: Kv>(kv: &mut K) -> Result<(), StorageError> {
-    if kv.get(Table::Meta, INSTALLING)?.is_none() {
+    if !is_half_installed(kv)? {
         return Ok(());
     }
     kv.clear(Table::Log)?;

@@ -98,6 +98,8 @@ struct Session {
     /// Questions to the storage that are not answered.
     unanswered: u32,
     lock: Lock,
+    /// Which of the giver's acquisitions its lock is, or was.
+    acquisition: u64,
     /// What the joiner has, as far as it said.
     after: Index,
     /// Where the oldest round ends that the joiner may not have taken yet, and when it went out.
@@ -142,6 +144,7 @@ pub(super) struct Giver {
     view: Option<Arc<View>>,
     serving: Option<ViewNumber>,
     session: Option<Session>,
+    acquisitions: u64,
     adding: Option<Adding>,
     /// Who was left out for being too slow: its first round shows whether it still is.
     slow: BTreeSet<Voter>,
@@ -151,7 +154,7 @@ pub(super) struct Giver {
 
 impl Session {
     fn owner(&self) -> LockOwner {
-        LockOwner::Join(self.id)
+        LockOwner::Join(self.acquisition)
     }
 
     fn is(&self, from: &Peer, id: SessionId) -> bool {
@@ -267,6 +270,7 @@ impl Giver {
             view: None,
             serving: None,
             session: None,
+            acquisitions: 0,
             adding: None,
             slow: BTreeSet::new(),
             members: Members::default(),
@@ -342,6 +346,7 @@ impl Giver {
             asked: None,
             unanswered: 0,
             lock: Lock::Free { retry_at: now.elapsed },
+            acquisition: 0,
             after: Index(0),
             sent: None,
             repeats: 0,
@@ -520,6 +525,8 @@ impl Giver {
         let is_slow = session.slow_rounds > rounds_max;
         let is_prompt = session.slow_rounds == 0 || is_slow && is_needed || read.entries.is_empty();
         if left == 0 && is_prompt && session.may_lock(now) {
+            self.acquisitions += 1;
+            session.acquisition = self.acquisitions;
             session.lock = Lock::Waiting { until: now.elapsed.plus(self.setup.timing.lock_timeout_ms) };
             let locks = vec![(Resource::Store, Mode::Shared)];
             return effects.tell(Note::Acquire { owner: session.owner(), locks });

@@ -16,7 +16,7 @@ use super::{SCRATCH_HASH, bytes_of, chunk_checksum};
 use crate::ids::{Address, Hash, Index, Millis, Now, Peer, SessionId, Timestamp, ViewNumber, WriteId};
 use crate::log::Entry;
 use crate::machine::{Effects, Note, Setup};
-use crate::member::Members;
+use crate::member::{Members, Turns};
 use crate::message::{Pair, PeerMessage, SyncFrom, SyncRefusal};
 use crate::status::{NodeStatus, Role, SyncStatus};
 use crate::storage::{Recovered, StorageRequest};
@@ -121,7 +121,7 @@ pub(super) struct Taker {
     is_scratch: bool,
     writes: u64,
     /// Whom of the others it asked last for the view.
-    asked: usize,
+    asked: Turns,
     joined_at: Option<Millis>,
     flaps: u32,
     /// It is to stay out.
@@ -153,7 +153,7 @@ impl Taker {
             is_driving: false,
             is_scratch: false,
             writes: 0,
-            asked: 0,
+            asked: Turns::default(),
             joined_at: None,
             flaps: 0,
             draining: false,
@@ -327,20 +327,17 @@ impl Taker {
         self.members = members;
     }
 
-    /// The next of all replicas of the last view, all seeds and all data nodes that were ever listed and not removed, less one that has just refused: asked again at once, it would
-    /// be asked without end.
+    /// The next of all replicas of the last view, all seeds and all data nodes that were ever listed and not removed, less one that
+    /// has just refused: asked again at once, it would be asked without end.
     fn ask_for_view(&mut self, except: Option<&Address>, effects: &mut Effects) {
         let replicas =
             self.view.iter().flat_map(|view| view.replica_peers().map(|peer| peer.address).collect::<Vec<_>>());
         let members = self.members.data_addresses();
-        let all: BTreeSet<Address> = replicas.chain(self.setup.seeds.iter().cloned()).chain(members).collect();
+        let all = replicas.chain(self.setup.seeds.iter().cloned()).chain(members);
         let is_other = |address: &Address| *address != self.setup.me.address && Some(address) != except;
-        let others: Vec<_> = all.into_iter().filter(is_other).collect();
-        if others.is_empty() {
-            return;
+        if let Some(address) = self.asked.next(&all.filter(is_other).collect()) {
+            effects.send(&address, PeerMessage::AskView);
         }
-        self.asked = (self.asked + 1) % others.len();
-        effects.send(&others[self.asked], PeerMessage::AskView);
     }
 
     pub(super) fn on_refused(&mut self, now: Now, from: &Peer, id: Option<SessionId>, reason: SyncRefusal) -> Effects {

@@ -184,11 +184,18 @@ fn lines(effects: Effects) -> Vec<String> {
 
 const NONE: [&str; 0] = [];
 
-struct Machine1(Sync);
+/// A machine, and whose locks it asked for last.
+struct Machine1(Sync, Option<LockOwner>);
 
 impl Machine1 {
     fn hears(&mut self, ms: u64, input: Input) -> Vec<String> {
-        lines(self.0.step(at(ms), input))
+        let effects = self.0.step(at(ms), input);
+        let acquired = |effect: &Effect| match effect {
+            Effect::Tell(Note::Acquire { owner, .. }) => Some(*owner),
+            _ => None,
+        };
+        self.1 = effects.as_slice().iter().find_map(acquired).or(self.1);
+        lines(effects)
     }
 
     fn tick(&mut self, ms: u64) -> Vec<String> {

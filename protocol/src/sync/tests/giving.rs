@@ -6,7 +6,7 @@ use crate::change::{Fault, Reason};
 /// Node 3 serves in view 5 with node 2.
 fn serving() -> Machine1 {
     let me = peer(3);
-    let mut giver = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(50), None)));
+    let mut giver = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(50), None)), None);
     assert_eq!(giver.tick(0), NONE);
     assert_eq!(giver.hears(0, Input::ViewChanged(view(5, 3, &[2, 3]))), NONE);
     assert_eq!(giver.hears(0, Input::Serving { view: ViewNumber(5) }), NONE);
@@ -46,7 +46,7 @@ impl Machine1 {
     }
 
     fn granted(&mut self, ms: u64) -> Vec<String> {
-        let owner = LockOwner::Join(self.id());
+        let owner = self.1.expect("it asked for the lock");
         self.hears(ms, Input::Granted { owner })
     }
 }
@@ -122,14 +122,14 @@ fn d17_an_id_that_the_view_lists_is_refused_under_any_disk() {
 #[test]
 fn r18_only_a_primary_that_serves_gives() {
     let me = peer(3);
-    let mut giver = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(50), None)));
+    let mut giver = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(50), None)), None);
     let refused = ["n1: refused begin: NotPrimary"];
     assert_eq!(giver.begin(0, peer(1), 7, position(0)), refused, "knows no view");
     giver.hears(0, Input::ViewChanged(view(5, 3, &[2, 3])));
     assert_eq!(giver.begin(0, peer(1), 7, position(0)), refused, "does not serve yet");
     giver.hears(0, Input::Serving { view: ViewNumber(4) });
     assert_eq!(giver.begin(0, peer(1), 7, position(0)), refused, "served in another view");
-    let mut voter = Machine1(Sync::new(&setup(witness()), &recovered(&witness(), position(0), None)));
+    let mut voter = Machine1(Sync::new(&setup(witness()), &recovered(&witness(), position(0), None)), None);
     voter.hears(0, Input::ViewChanged(view(5, 3, &[2, 3])));
     assert_eq!(voter.0.deadline(), None);
     assert_eq!(voter.begin(0, peer(1), 7, position(0)), refused);
@@ -272,9 +272,7 @@ fn r21_writes_wait_for_the_lock_no_longer_than_lock_timeout() {
     giver.give(0, 40);
     assert_eq!(giver.log_read(0, 40, 50, 50), ["acquire"]);
     assert_eq!(giver.tick(1_000), ["release", "read log 40 1000"]);
-    let session = giver.id();
-    let late = Input::Granted { owner: LockOwner::Join(session) };
-    assert_eq!(giver.hears(1_000, late), ["release"], "late");
+    assert_eq!(giver.granted(1_000), ["release"], "late");
     assert_eq!(giver.log_read(1_001, 40, 50, 50), ["n1: entries 40 41..50 false"], "a plain round instead");
     giver.give(1_002, 50);
     assert_eq!(giver.log_read(1_002, 50, 50, 50), NONE, "too early to try again");
@@ -282,6 +280,21 @@ fn r21_writes_wait_for_the_lock_no_longer_than_lock_timeout() {
     assert_eq!(giver.log_read(2_000, 50, 50, 50), ["acquire"]);
     assert_eq!(giver.granted(2_001), ["read log 50 1000"]);
     assert_eq!(giver.log_read(2_001, 50, 50, 50), ["n1: entries 50 none true"]);
+}
+
+/// A write was committed while the campaign listed a joiner without it (`lockstep sim --seed 291487`).
+#[test]
+fn r21_a_late_grant_of_a_lock_that_was_given_up_is_no_grant_of_the_next() {
+    let mut giver = open(40);
+    giver.give(0, 40);
+    assert_eq!(giver.log_read(0, 40, 50, 50), ["acquire"]);
+    let owner = giver.1.expect("it asked for the lock");
+    assert_eq!(giver.tick(1_000), ["release", "read log 40 1000"]);
+    assert_eq!(giver.log_read(1_001, 40, 50, 50), ["n1: entries 40 41..50 false"]);
+    giver.give(2_000, 50);
+    assert_eq!(giver.log_read(2_000, 50, 50, 50), ["acquire"]);
+    assert_eq!(giver.hears(2_001, Input::Granted { owner }), ["release"], "it was on its way for long");
+    assert_eq!(giver.granted(2_002), ["read log 50 1000"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ const SESSION: SessionId = SessionId(77);
 /// Node 1 has `commit` entries.
 fn node(commit: u64) -> Machine1 {
     let me = peer(1);
-    let mut taker = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(commit), None)));
+    let mut taker = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(commit), None)), None);
     assert_eq!(taker.tick(0), NONE);
     assert_eq!(taker.0.deadline(), None);
     taker
@@ -103,7 +103,8 @@ fn r17_a_node_that_is_left_out_asks_the_primary() {
 #[test]
 fn r17_a_witness_takes_nothing() {
     let me = witness();
-    let mut voter = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(0), Some(View::clone(&five())))));
+    let mut voter =
+        Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(0), Some(View::clone(&five())))), None);
     assert_eq!(voter.0.deadline(), None);
     assert_eq!(voter.left_out(0, five()).1, NONE);
 }
@@ -111,7 +112,8 @@ fn r17_a_witness_takes_nothing() {
 #[test]
 fn r17_a_restarted_node_goes_by_the_view_of_its_disk() {
     let me = peer(1);
-    let mut taker = Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(40), Some(View::clone(&five())))));
+    let mut taker =
+        Machine1(Sync::new(&setup(me.clone()), &recovered(&me, position(40), Some(View::clone(&five())))), None);
     assert_eq!(taker.tick(0), ["n3: begin 40"]);
     assert_eq!(taker.left_out(0, five()).1, NONE, "and hears of it too");
 }
@@ -120,8 +122,8 @@ fn r17_a_restarted_node_goes_by_the_view_of_its_disk() {
 fn r23_the_primary_is_asked_again_and_the_others_in_turn_for_a_later_view() {
     let mut taker = node(40);
     taker.left_out(0, five());
-    assert_eq!(taker.tick(500), ["n3: begin 40", "n3: ask view"]);
-    assert_eq!(taker.tick(1_000), ["n3: begin 40", "n2: ask view"]);
+    assert_eq!(taker.tick(500), ["n3: begin 40", "n2: ask view"]);
+    assert_eq!(taker.tick(1_000), ["n3: begin 40", "n3: ask view"]);
     assert_eq!(taker.hears(1_001, Input::Unreachable { address: peer(3).address }), ["n2: ask view"], "not it");
     assert_eq!(taker.hears(1_001, Input::Unreachable { address: peer(9).address }), NONE);
     assert_eq!(taker.left_out(1_002, view(6, 2, &[2])).1, ["n2: begin 40"], "the next primary at once");
