@@ -202,7 +202,8 @@ impl Pool {
             11 => P::ViewIs { view: self.view(bytes)? },
             _ => {
                 let (commit_index, hash) = self.place(bytes)?;
-                P::Heartbeat { view, beat: self.number(bytes)?, log_end: commit_index, commit_index, hash }
+                let (beat, is_answered) = (self.number(bytes)?, bytes.arbitrary()?);
+                P::Heartbeat { view, beat, log_end: commit_index, commit_index, hash, is_answered }
             }
         })
     }
