@@ -3,13 +3,13 @@
 use super::check;
 use super::four::the_four_calls_work;
 use super::gate::WIDE;
-use super::harness::{Cluster, DEMO, SOME, busy_cluster};
+use super::harness::{Cluster, DEMO, Plan, SOME, busy_cluster};
 use super::http::Client;
 use super::load::{Load, Told};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WRITERS: usize = 4;
 
@@ -190,4 +190,38 @@ fn two_nodes_without_witnesses_shrink_to_two_and_wait_for_a_quorum() {
     cluster.node(first).start();
     cluster.wait_for_members();
     finish(cluster, load);
+}
+
+/// Silence is noticed early, so that a round is short.
+const HASTY: &str = "[heartbeat]\ninterval_ms = 100\ntimeout_ms = 1000\n\
+    [election]\nanswer_timeout_ms = 100\nvictory_timeout_ms = 500\nretry_ms = 200\n";
+
+/// One after the other the primary is killed, under clients that retry, and returns: `LOCKSTEP_FAILOVERS` times, 100 by default.
+#[test]
+#[ignore = "minutes; README.md names it"]
+fn many_forced_failovers_lose_and_double_nothing() {
+    let rounds = std::env::var("LOCKSTEP_FAILOVERS").ok().and_then(|count| count.parse().ok()).unwrap_or(100);
+    let mut cluster = Cluster::ready(Plan { settings: HASTY, ..DEMO });
+    cluster.wait_for_witnesses(2);
+    let load = Load::start(&cluster.client_ports, "busy", WRITERS);
+    load.wait_for_more(SOME);
+    let (begin, (mut last, mut primary)) = (Instant::now(), cluster.primary());
+    for round in 1..=rounds {
+        cluster.node(primary).kill();
+        load.wait_for_more(WRITERS as u64);
+        cluster.node(primary).start();
+        let (view, other) = cluster.primary();
+        assert!(view > last && other != primary, "round {round}: node {other} leads view {view}");
+        cluster.wait_for_members();
+        (last, primary) = cluster.primary();
+        if round % 500 == 0 {
+            println!("{round} failovers in {} s, {} posts, view {last}", begin.elapsed().as_secs(), load.acked());
+        }
+    }
+    println!("{rounds} failovers in {} s", begin.elapsed().as_secs());
+    let told = load.finish();
+    let (acked, aborted, retries) = (told.acked.len(), told.aborted.len(), told.retries);
+    println!("{acked} posts acknowledged, {aborted} aborted, {} unknown, {retries} retries", told.unknown.len());
+    println!("longest stall {:?}", told.longest_stall());
+    check::all_is_there_once_on_every_replica(cluster, "busy", &told);
 }
