@@ -17,6 +17,7 @@ use lockstep_protocol::operation::{
     Action, Answer, Channel, ChannelName, Found, Message, Operation, OperationError, Outcome, Query, Receipt, Text,
     UserName,
 };
+use lockstep_protocol::page::Messages;
 use lockstep_protocol::status::{NodeStatus, Role as NodeRole};
 use lockstep_protocol::view::{Seat, View};
 use serde_json::{Value, json};
@@ -185,6 +186,10 @@ fn stored(id: Timestamp, text: &str) -> Message {
     Message { id, channel: channel_name(), user: user("ada"), text, starred_by: vec![user("grace")] }
 }
 
+fn page(messages: &[Message]) -> Messages {
+    Messages::of(channel_name(), messages)
+}
+
 fn written() -> Answer {
     Answer::Written(Outcome::Message(stored(ID, "Hello, <b>world</b> \u{1F44B}")), RECEIPT)
 }
@@ -282,7 +287,7 @@ async fn a_channel_is_created_once_and_201_says_so() {
 async fn pages_carry_what_was_asked_for_and_a_cursor_that_names_the_last_message() {
     let server = Server::start();
     let page =
-        |has_more| Found::Messages { messages: vec![stored(Timestamp(ID.0 + 1), "b"), stored(ID, "a")], has_more };
+        |has_more| Found::Messages { messages: page(&[stored(Timestamp(ID.0 + 1), "b"), stored(ID, "a")]), has_more };
     server.will_answer(Answer::Read(page(true), READ_RECEIPT));
     let reply = server.get("/v1/channels/general/messages?limit=2&after=1600000000.000000&unknown=1").await;
     assert_eq!((reply.status, &reply.body["has_more"]), (200, &json!(true)), "{reply:?}");
@@ -314,7 +319,7 @@ async fn pages_carry_what_was_asked_for_and_a_cursor_that_names_the_last_message
 #[actix_rt::test]
 async fn stars_of_one_user_oldest_first() {
     let server = Server::start();
-    let found = Found::Messages { messages: vec![stored(ID, "a")], has_more: true };
+    let found = Found::Messages { messages: page(&[stored(ID, "a")]), has_more: true };
     server.will_answer(Answer::Read(found.clone(), READ_RECEIPT));
     let reply = server.get("/v1/channels/general/stars?user=grace&order=asc").await;
     let cursor = reply.body["next"].as_str().expect("a cursor").to_owned();

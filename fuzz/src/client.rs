@@ -17,6 +17,7 @@ use lockstep_protocol::ids::{Index, Timestamp, ViewNumber};
 use lockstep_protocol::operation::{
     Action, Answer, Channel, ChannelName, Found, Message, Outcome, Query, Receipt, Text, UserName,
 };
+use lockstep_protocol::page::Messages;
 use serde_json::Value;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -47,7 +48,7 @@ fn found(query: &Query) -> Found {
             if page.ascending {
                 messages.reverse();
             }
-            Found::Messages { messages, has_more: true }
+            Found::Messages { messages: Messages::of(message(NEWEST).channel, &messages), has_more: true }
         }
         Query::Channels { .. } => Found::Channels { channels: vec![channel], has_more: true },
         Query::Message { id } => Found::Message(message(*id)),

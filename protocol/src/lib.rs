@@ -35,6 +35,7 @@ pub mod node;
 pub mod operation;
 pub mod operator;
 pub mod outlook;
+pub mod page;
 pub mod read;
 pub mod replica;
 pub mod route;

@@ -4,6 +4,7 @@
 
 use crate::ids::{Index, NodeId, Timestamp, ViewNumber};
 use crate::operator::OperatorAnswer;
+use crate::page::Messages;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -128,8 +129,12 @@ impl UserName {
     /// # Errors
     /// When the text is no user name.
     pub fn new(text: &str) -> Result<Self, Invalid> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    pub(crate) fn check(text: &str) -> Result<(), Invalid> {
         let reason = "a user's name is 1 to 80 visible ASCII characters without spaces";
-        is_visible_ascii(text, USER_BYTES_MAX).then(|| Self(text.into())).ok_or_else(|| Invalid::new("user", reason))
+        is_visible_ascii(text, USER_BYTES_MAX).then_some(()).ok_or_else(|| Invalid::new("user", reason))
     }
 }
 
@@ -153,12 +158,16 @@ impl Text {
     /// # Errors
     /// When the text is empty or too long.
     pub fn new(text: &str) -> Result<Self, Invalid> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    pub(crate) fn check(text: &str) -> Result<(), Invalid> {
         // No text has more characters than bytes, and most are far from the limit.
         let chars =
             if text.len() <= TEXT_CHARS_MAX { text.len() } else { text.chars().take(TEXT_CHARS_MAX + 1).count() };
         match chars {
             0 => Err(Invalid::new("text", "must not be empty: 1 to 40000 characters")),
-            1..=TEXT_CHARS_MAX => Ok(Self(text.into())),
+            1..=TEXT_CHARS_MAX => Ok(()),
             _ => Err(Invalid::new("text", "is too long: at most 40000 characters")),
         }
     }
@@ -350,7 +359,7 @@ pub enum Found {
     /// Messages in the order asked for, and whether there are more beyond the last.
     Messages {
         /// The page.
-        messages: Vec<Message>,
+        messages: Messages,
         /// Whether a next page has any.
         has_more: bool,
     },

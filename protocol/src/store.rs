@@ -71,6 +71,13 @@ struct MessageRecord {
     text: Text,
 }
 
+/// The same, where it lies.
+#[derive(Deserialize)]
+struct MessageRecordRef<'a> {
+    user: &'a str,
+    text: &'a str,
+}
+
 impl MessageRecord {
     fn placed(self, channel: ChannelName, id: Timestamp, starred_by: Vec<UserName>) -> Message {
         Message { id, channel, user: self.user, text: self.text, starred_by }

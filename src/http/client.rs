@@ -7,7 +7,7 @@
 
 use super::call_metrics::CallFigures;
 use super::change_json::ChangesJson;
-use super::client_json::{Body, ClusterJson};
+use super::client_json::{Body, ClusterJson, MessagesJson};
 use super::error::ApiError;
 use super::metrics::{Connections, GatewaySource, Sources};
 use super::{client_body, client_query, metrics_server};
@@ -133,7 +133,7 @@ fn body<'a>(query: &Query, found: &'a Found) -> Body<'a> {
     let next = client_query::next(query, found);
     match found {
         Found::Messages { messages, has_more } => {
-            Body::Messages { messages: messages.iter().map(Into::into).collect(), next, has_more: *has_more }
+            Body::Messages { messages: MessagesJson(messages), next, has_more: *has_more }
         }
         Found::Channels { channels, has_more } => {
             Body::Channels { channels: channels.iter().map(Into::into).collect(), next, has_more: *has_more }

@@ -8,10 +8,12 @@ use lockstep_protocol::ids::{Timestamp, Voter};
 use lockstep_protocol::member::{Member, Members};
 use lockstep_protocol::operation::{Channel, Message, UserName};
 use lockstep_protocol::outlook::Outlook;
+use lockstep_protocol::page::{MessageRef, Messages};
 use lockstep_protocol::status::{NodeStatus, Role};
 use lockstep_protocol::view::View;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
+use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -20,34 +22,87 @@ use time::macros::format_description;
 const INSTANT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
+/// How long such a text is. Bytes.
+const INSTANT_BYTES: usize = 27;
+
 /// An instant in RFC 3339, UTC.
 #[must_use]
 pub fn instant(at: Timestamp) -> String {
-    let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000);
-    date.ok().and_then(|date| date.format(INSTANT).ok()).unwrap_or_else(|| at.to_string())
+    Instant(at).to_string()
+}
+
+/// Likewise, written where it is wanted.
+#[derive(Clone, Copy, Debug)]
+struct Instant(Timestamp);
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(at) = self;
+        let mut text = [0; INSTANT_BYTES];
+        let written = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000)
+            .ok()
+            .and_then(|date| date.format_into(&mut text.as_mut_slice(), INSTANT).ok());
+        match std::str::from_utf8(&text) {
+            Ok(text) if written == Some(INSTANT_BYTES) => f.write_str(text),
+            _ => at.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An id, as clients see it.
+#[derive(Clone, Copy, Debug)]
+struct Id(Timestamp);
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
 /// A message.
 #[derive(Debug, Serialize)]
 pub struct MessageJson<'a> {
-    id: String,
+    id: Id,
     channel: &'a str,
     user: &'a str,
     text: &'a str,
-    posted_at: String,
-    starred_by: Vec<&'a str>,
+    posted_at: Instant,
+    starred_by: &'a [UserName],
 }
 
 impl<'a> From<&'a Message> for MessageJson<'a> {
     fn from(message: &'a Message) -> Self {
         Self {
-            id: message.id.to_string(),
+            id: Id(message.id),
             channel: message.channel.as_str(),
             user: message.user.as_str(),
             text: message.text.as_str(),
-            posted_at: instant(message.id),
-            starred_by: message.starred_by.iter().map(UserName::as_str).collect(),
+            posted_at: Instant(message.id),
+            starred_by: &message.starred_by,
         }
+    }
+}
+
+impl<'a> From<MessageRef<'a>> for MessageJson<'a> {
+    fn from(message: MessageRef<'a>) -> Self {
+        let MessageRef { id, channel, user, text, starred_by } = message;
+        Self { id: Id(id), channel: channel.as_str(), user, text, posted_at: Instant(id), starred_by }
+    }
+}
+
+/// A page of them, written one after the other.
+#[derive(Debug)]
+pub struct MessagesJson<'a>(pub &'a Messages);
+
+impl Serialize for MessagesJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(MessageJson::from))
     }
 }
 
@@ -55,7 +110,7 @@ impl<'a> From<&'a Message> for MessageJson<'a> {
 #[derive(Debug, Serialize)]
 pub struct ChannelJson<'a> {
     name: &'a str,
-    created_at: String,
+    created_at: Instant,
     created_by: &'a str,
 }
 
@@ -63,7 +118,7 @@ impl<'a> From<&'a Channel> for ChannelJson<'a> {
     fn from(channel: &'a Channel) -> Self {
         Self {
             name: channel.name.as_str(),
-            created_at: instant(channel.created_at),
+            created_at: Instant(channel.created_at),
             created_by: channel.created_by.as_str(),
         }
     }
@@ -86,7 +141,7 @@ pub enum Body<'a> {
     /// A page of messages.
     Messages {
         /// In the order asked for.
-        messages: Vec<MessageJson<'a>>,
+        messages: MessagesJson<'a>,
         /// The cursor of the next page.
         next: Option<String>,
         /// Whether there is one.

@@ -7,7 +7,8 @@ use super::client_body::hex;
 use super::error::ApiError;
 use actix_web::{HttpRequest, web};
 use lockstep_protocol::ids::Timestamp;
-use lockstep_protocol::operation::{ChannelName, Found, Invalid, Message, PAGE_MAX, Page, Query, UserName};
+use lockstep_protocol::operation::{ChannelName, Found, Invalid, PAGE_MAX, Page, Query, UserName};
+use lockstep_protocol::page::Messages;
 use serde::{Deserialize, Serialize};
 
 /// How many messages or channels a page has when nobody says.
@@ -160,8 +161,8 @@ pub fn next(query: &Query, found: &Found) -> Option<String> {
     }
 }
 
-fn after_page(list: List, page: Page, messages: &[Message]) -> Option<String> {
-    let last = messages.last()?.id;
+fn after_page(list: List, page: Page, messages: &Messages) -> Option<String> {
+    let last = messages.last()?;
     let (before, after) = if page.ascending { (page.before, Some(last)) } else { (Some(last), page.after) };
     encode(&Cursor::Messages { list, ascending: page.ascending, before, after })
 }

@@ -155,8 +155,8 @@ fn read_page(events: &[StorageEvent], history: &mut History, after: &mut Option<
     let Some(StorageEvent::Queried { found: Ok(Found::Messages { messages, has_more }), .. }) = events.first() else {
         panic!("the storage was asked for a history and said {events:?}");
     };
-    history.extend(messages.iter().map(|message| (message.id.to_string(), message.text.as_str().to_owned())));
-    *after = messages.last().map(|message| message.id);
+    history.extend(messages.iter().map(|message| (message.id.to_string(), message.text.to_owned())));
+    *after = messages.last();
     *has_more
 }
 

@@ -49,7 +49,7 @@ fn history(text: &str) -> Query {
 }
 
 fn found() -> Found {
-    Found::Messages { messages: Vec::new(), has_more: false }
+    Found::Channels { channels: Vec::new(), has_more: false }
 }
 
 /// One line for each effect.

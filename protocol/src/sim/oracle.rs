@@ -9,6 +9,7 @@ use crate::ids::{Index, Timestamp};
 use crate::operation::{
     Action, Channel, ChannelName, Found, LoggedOperation, Message, OperationError, Outcome, Page, Query, UserName,
 };
+use crate::page::Messages;
 use std::collections::BTreeMap;
 
 /// A message, and when each star was set and taken back.
@@ -157,7 +158,7 @@ impl Oracle {
         } else {
             self.messages.values().rev().filter(in_page).take(limit + 1).collect()
         };
-        let messages = found.iter().take(limit).map(|posted| posted.at(at)).collect();
-        Ok(Found::Messages { messages, has_more: found.len() > limit })
+        let messages: Vec<_> = found.iter().take(limit).map(|posted| posted.at(at)).collect();
+        Ok(Found::Messages { messages: Messages::of(channel.clone(), &messages), has_more: found.len() > limit })
     }
 }

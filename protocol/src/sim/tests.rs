@@ -14,6 +14,7 @@ use crate::operation::{
     Action, Answer, ChannelName, Found, KeyOwner, LoggedOperation, Message, Operation, OperationError, Outcome, Page,
     Query, Receipt, Text, UserName,
 };
+use crate::page::Messages;
 use crate::storage::VoteRecord;
 use crate::view::{Seat, View};
 use std::cell::RefCell;
@@ -47,7 +48,7 @@ fn history() -> Query {
 }
 
 fn found(messages: Vec<Message>) -> Found {
-    Found::Messages { messages, has_more: false }
+    Found::Messages { messages: Messages::of(channel(), &messages), has_more: false }
 }
 
 /// A history under the doctor's hands: one view with one replica, and a log that grows.

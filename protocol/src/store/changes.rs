@@ -27,7 +27,7 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode<T: for<'b> Deserialize<'b>>(key: &[u8], bytes: &[u8]) -> Result<T, StorageError> {
+pub(super) fn decode<'b, T: Deserialize<'b>>(key: &[u8], bytes: &'b [u8]) -> Result<T, StorageError> {
     postcard::from_bytes(bytes).map_err(|error| damaged(key, error.to_string()))
 }
 

@@ -5,9 +5,10 @@
 //! Not here: that what is read is the last committed state (`read.rs`).
 
 use super::changes::{Changes, damaged, decode};
-use super::{ChannelRecord, MessageRecord, keys};
+use super::{ChannelRecord, MessageRecord, MessageRecordRef, keys};
 use crate::ids::Timestamp;
 use crate::operation::{Channel, ChannelName, Found, Message, OperationError, PAGE_MAX, Page, Query, UserName};
+use crate::page::Messages;
 use crate::storage::StorageError;
 use crate::storage::kv::{Direction, KeyRange, Kv, Table};
 use std::collections::BTreeMap;
@@ -124,13 +125,14 @@ fn id_of(key: &[u8]) -> Result<Timestamp, StorageError> {
 
 fn history<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, page: &Page) -> Result<Found, StorageError> {
     let range = keys::messages(channel, page);
-    let (mut messages, has_more) = page_of(store.kv(), &range, extent(page), |key, value| {
-        let record: MessageRecord = decode(key, value)?;
-        Ok(record.placed(channel.clone(), id_of(key)?, Vec::new()))
+    let mut messages = Messages::new(channel.clone());
+    let (ids, has_more) = page_of(store.kv(), &range, extent(page), |key, value| {
+        let (id, record) = (id_of(key)?, decode::<MessageRecordRef<'_>>(key, value)?);
+        messages.push(id, record.user, record.text).map_err(|invalid| damaged(key, invalid.to_string()))?;
+        Ok(id)
     })?;
-    let mut starred = stars_of(store.kv(), channel, &messages)?;
-    for message in &mut messages {
-        message.starred_by = starred.remove(&message.id).unwrap_or_default();
+    for (id, users) in stars_of(store.kv(), channel, &ids)? {
+        messages.star(id, users);
     }
     Ok(Found::Messages { messages, has_more })
 }
@@ -139,12 +141,11 @@ fn history<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, page: &Page) ->
 fn stars_of<K: Kv>(
     kv: &K,
     channel: &ChannelName,
-    messages: &[Message],
+    ids: &[Timestamp],
 ) -> Result<BTreeMap<Timestamp, Vec<UserName>>, StorageError> {
     let mut starred = BTreeMap::new();
-    let ids = || messages.iter().map(|message| message.id);
-    let (Some(first), Some(last)) = (ids().min(), ids().max()) else { return Ok(starred) };
-    let range = keys::starred_between(channel, first, last);
+    let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(starred) };
+    let range = keys::starred_between(channel, *first, *last);
     kv.scan(Table::Store, &range, Direction::Forward, &mut |key, value| {
         starred.insert(id_of(key)?, decode(key, value)?);
         Ok(ControlFlow::Continue(()))
@@ -163,8 +164,8 @@ fn stars<K: Kv>(
         None => keys::starred(channel, page),
     };
     let (ids, has_more) = page_of(store.kv(), &range, extent(page), |key, _| id_of(key))?;
-    let messages = ids.into_iter().map(|id| message_in(store, channel, id)).collect::<Result<_, _>>()?;
-    Ok(Found::Messages { messages, has_more })
+    let messages = ids.into_iter().map(|id| message_in(store, channel, id)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Found::Messages { messages: Messages::of(channel.clone(), &messages), has_more })
 }
 
 fn channels<K: Kv>(kv: &K, limit: u32, after: Option<&ChannelName>) -> Result<Found, StorageError> {

@@ -109,7 +109,7 @@ impl Play {
         let events = self.stage.ask_disk(place, vec![StorageRequest::Query { request: RequestId(0), query }])?;
         let texts: Vec<String> = match events.into_iter().next() {
             Some(StorageEvent::Queried { found: Ok(Found::Messages { messages, .. }), .. }) => {
-                messages.iter().map(|message| message.text.as_str().to_owned()).collect()
+                messages.iter().map(|message| message.text.to_owned()).collect()
             }
             _ => Vec::new(), // No such channel yet.
         };

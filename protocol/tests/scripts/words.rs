@@ -220,7 +220,7 @@ pub fn answer(answer: &Answer) -> String {
         Answer::Written(Outcome::Aborted, _) => "aborted".to_owned(),
         Answer::Written(Outcome::Message(_) | Outcome::Channel { .. }, _) => "done".to_owned(),
         Answer::Read(Found::Messages { messages, .. }, _) => {
-            let texts: Vec<String> = messages.iter().map(|message| format!("{:?}", message.text.as_str())).collect();
+            let texts: Vec<String> = messages.iter().map(|message| format!("{:?}", message.text)).collect();
             format!("found {}", if texts.is_empty() { "nothing".to_owned() } else { texts.join(" ") })
         }
         Answer::Read(found, _) => format!("found {found:?}"),

@@ -171,8 +171,9 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::client_json::Body;
+    use crate::http::client_json::{Body, MessagesJson};
     use lockstep_protocol::operation::{ChannelName, Message, Text, UserName};
+    use lockstep_protocol::page::Messages;
 
     const CHANNELS: [&str; 2] = ["bench-a", "bench-b"];
 
@@ -213,7 +214,10 @@ mod tests {
     }
 
     fn page_body(messages: &[Message]) -> Vec<u8> {
-        let messages = messages.iter().map(Into::into).collect();
+        let channel =
+            messages.first().map_or_else(|| message(0, 0, CHANNELS[0], &[]).channel, |first| first.channel.clone());
+        let messages = Messages::of(channel, messages);
+        let messages = MessagesJson(&messages);
         serde_json::to_vec(&Body::Messages { messages, next: None, has_more: false }).expect("JSON")
     }
 

@@ -19,6 +19,7 @@ use lockstep_protocol::operation::{
     Action, Answer, Channel, ChannelName, Found, Message, Operation, OperationError, Outcome, Page, Query, Receipt,
     Text, UserName,
 };
+use lockstep_protocol::page::Messages;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -149,7 +150,7 @@ fn history(messages: &[Message], channel: &ChannelName, page: Page, is_stale: bo
     }
     let has_more = found.len() > page.limit as usize;
     found.truncate(page.limit as usize);
-    Found::Messages { messages: found, has_more }
+    Found::Messages { messages: Messages::of(channel.clone(), &found), has_more }
 }
 
 impl GatewayHandle for Liar {

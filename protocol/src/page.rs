@@ -1,0 +1,233 @@
+//! A page of messages as one piece of bytes: put together where they are stored, carried as it is, and read where it becomes JSON.
+//!
+//! A hundred messages would else be some hundreds of small allocations at each of three places, freed by other threads than made them.
+//!
+//! Not here: which messages are on a page (`store/query.rs`).
+
+use crate::ids::Timestamp;
+use crate::operation::{ChannelName, Invalid, Message, Text, UserName};
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Messages of one channel, in the order asked for.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Messages {
+    channel: ChannelName,
+    /// One after the other: id, author, text.
+    packed: Packed,
+    /// Of those that are starred: who starred them.
+    stars: BTreeMap<Timestamp, Vec<UserName>>,
+    #[serde(skip)]
+    count: usize,
+    #[serde(skip)]
+    last: Option<Timestamp>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRef<'a> {
+    /// Its id and instant.
+    pub id: Timestamp,
+    /// Where it was posted.
+    pub channel: &'a ChannelName,
+    /// Who posted it.
+    pub user: &'a str,
+    /// What was posted.
+    pub text: &'a str,
+    /// Who starred it, by name.
+    pub starred_by: &'a [UserName],
+}
+
+impl Messages {
+    /// An empty page.
+    #[must_use]
+    pub fn new(channel: ChannelName) -> Self {
+        Self { channel, packed: Packed::default(), stars: BTreeMap::new(), count: 0, last: None }
+    }
+
+    /// These, which are all of that channel.
+    #[must_use]
+    pub fn of(channel: ChannelName, messages: &[Message]) -> Self {
+        let mut page = Self::new(channel);
+        for message in messages {
+            page.add(message.id, message.user.as_str(), message.text.as_str());
+            page.star(message.id, message.starred_by.clone());
+        }
+        page
+    }
+
+    /// One more.
+    ///
+    /// # Errors
+    /// When these are no user's name, or no message's text.
+    pub(crate) fn push(&mut self, id: Timestamp, user: &str, text: &str) -> Result<(), Invalid> {
+        check(user, text)?;
+        self.add(id, user, text);
+        Ok(())
+    }
+
+    fn add(&mut self, id: Timestamp, user: &str, text: &str) {
+        let packed = std::mem::take(&mut self.packed.0);
+        self.packed.0 = postcard::to_extend(&(id, user, text), packed).unwrap_or_default(); // Memory takes all.
+        self.count += 1;
+        self.last = Some(id);
+    }
+
+    /// Who starred this one of them, by name.
+    pub(crate) fn star(&mut self, id: Timestamp, users: Vec<UserName>) {
+        if !users.is_empty() {
+            self.stars.insert(id, users);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// About how many bytes they are, their stars left out.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.packed.0.len()
+    }
+
+    /// The id of the last one.
+    #[must_use]
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = MessageRef<'_>> {
+        let mut rest = self.packed.0.as_slice();
+        std::iter::from_fn(move || {
+            let (id, user, text);
+            ((id, user, text), rest) = unpack(rest)?;
+            let starred_by = self.stars.get(&id).map_or(&[][..], Vec::as_slice);
+            Some(MessageRef { id, channel: &self.channel, user, text, starred_by })
+        })
+    }
+}
+
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Id, author, text.
+type Record<'a> = (Timestamp, &'a str, &'a str);
+
+/// The first of packed messages, and the rest; none when there is none, or it is malformed.
+fn unpack(packed: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    postcard::take_from_bytes(packed).ok()
+}
+
+impl<'de> Deserialize<'de> for Messages {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        type Sent = (ChannelName, Packed, BTreeMap<Timestamp, Vec<UserName>>);
+        let (channel, packed, stars) = Sent::deserialize(deserializer)?;
+        let (mut count, mut last, mut rest) = (0, None, packed.0.as_slice());
+        while !rest.is_empty() {
+            let ((id, user, text), others) = unpack(rest).ok_or_else(|| D::Error::custom("a malformed message"))?;
+            check(user, text).map_err(D::Error::custom)?;
+            (count, last, rest) = (count + 1, Some(id), others);
+        }
+        Ok(Self { channel, packed, stars, count, last })
+    }
+}
+
+fn check(user: &str, text: &str) -> Result<(), Invalid> {
+    UserName::check(user)?;
+    Text::check(text)
+}
+
+/// Bytes that serde moves as such, and not one by one.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Packed(Vec<u8>);
+
+impl Serialize for Packed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Packed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Packed, E> {
+        Ok(Packed(bytes.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: u64, user: &str, text: &str, starred_by: &[&str]) -> Message {
+        let name = |name: &&str| UserName::new(name).expect("a name");
+        Message {
+            id: Timestamp(id),
+            channel: channel(),
+            user: name(&user),
+            text: Text::new(text).expect("a text"),
+            starred_by: starred_by.iter().map(name).collect(),
+        }
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::new("general").expect("a name")
+    }
+
+    #[test]
+    fn a_page_is_what_was_put_on_it_here_and_at_the_other_end() {
+        let posted = [message(7, "ada", "hello", &[]), message(5, "bob", "\u{1f600} \"quoted\"\n", &["ada", "bob"])];
+        let page = Messages::of(channel(), &posted);
+        let bytes = postcard::to_stdvec(&page).expect("encodes");
+        let arrived: Messages = postcard::from_bytes(&bytes).expect("decodes");
+        assert_eq!(arrived, page);
+        assert_eq!((arrived.len(), arrived.last(), arrived.is_empty()), (2, Some(Timestamp(5)), false));
+        for (read, posted) in arrived.iter().zip(&posted) {
+            assert_eq!((read.id, read.channel, read.user), (posted.id, &posted.channel, posted.user.as_str()));
+            assert_eq!((read.text, read.starred_by), (posted.text.as_str(), posted.starred_by.as_slice()));
+        }
+        assert_eq!(arrived.iter().count(), 2);
+        let empty = Messages::new(channel());
+        let arrived: Messages = postcard::from_bytes(&postcard::to_stdvec(&empty).expect("encodes")).expect("decodes");
+        assert_eq!((arrived.len(), arrived.last(), arrived.is_empty()), (0, None, true));
+    }
+
+    #[test]
+    fn what_is_no_page_is_refused_as_it_arrives() {
+        let sent = |packed: &[u8]| postcard::to_stdvec(&(channel(), Packed(packed.to_vec()), Vec::<u8>::new()));
+        let refused = |packed: &[u8]| postcard::from_bytes::<Messages>(&sent(packed).expect("encodes")).is_err();
+        let one = |user: &str, text: &str| postcard::to_stdvec(&(Timestamp(1), user, text)).expect("encodes");
+        assert!(!refused(&one("ada", "hello")));
+        assert!(refused(&one("a b", "hello")), "no user's name");
+        assert!(refused(&one("ada", "")), "no text");
+        assert!(refused(&one("ada", "hello")[..6]), "cut short");
+        assert!(refused(&[one("ada", "hello"), vec![1, 3]].concat()), "and half a message more");
+        assert!(refused(&[1, 1, 0xff, 1, b'x']), "no text at all");
+    }
+}
