@@ -37,7 +37,7 @@ for target in "${targets[@]}"; do
     [ "$seconds" -gt 0 ] || bound=(-runs=0)
     verdict=''
     fuzz "$target" "corpus/$target" "seeds/$target" -- "${limits[@]}" "${bound[@]}" >"$log" 2>&1 || { failed=1 verdict=' **failed**'; }
-    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
     covered=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
     printf '| %s | %s | %s | %s | %s |\n' "$target$verdict" "$seconds" "${executions:-?}" "${covered:-?}" "$(find "corpus/$target" -type f | wc -l)"
     if [ -n "$keep" ] && [ -z "$verdict" ]; then

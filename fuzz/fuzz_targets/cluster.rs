@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use lockstep_fuzz::letters::node;
 use lockstep_fuzz::store;
 use lockstep_protocol::ids::{Address, Incarnation, Peer, Voter, WitnessName};
-use lockstep_protocol::invariant::Checked;
+use lockstep_protocol::invariant::{Checked, Rule};
 use lockstep_protocol::machine::{Limits, Timing};
 use lockstep_protocol::operation::{Answer, ChannelName, Page, Query};
 use lockstep_protocol::operator::OperatorCall;
@@ -104,7 +104,7 @@ impl Run {
                 self.stage.kill(place);
                 must(self.stage.end_watches(place));
             }
-            20 | 21 => must(self.stage.start(place)),
+            20 | 21 => self.start(place),
             22..=24 => self.write(place, bytes.ratio(1, 4)?),
             25 => must(self.stage.read(place, history()).map(drop)),
             26 => must(self.stage.hold_disk(place, bytes.arbitrary()?)),
@@ -116,6 +116,16 @@ impl Run {
         }
         self.gather();
         Ok(())
+    }
+
+    /// A disk that was to fail may do that while it is opened.
+    fn start(&mut self, place: usize) {
+        match self.stage.start(place) {
+            Err(violation) if violation.rule == Rule::Stopped && violation.what.contains("simulated fault") => {
+                self.stage.nodes()[place].disk.crash_keeping(0);
+            }
+            started => must(started),
+        }
     }
 
     /// A new write, or the last one again.
@@ -141,7 +151,7 @@ impl Run {
         for us in [CALM_US / 4, CALM_US / 4, CALM_US] {
             for place in 0..NODES {
                 must(self.stage.hold_disk(place, false));
-                must(self.stage.start(place));
+                self.start(place);
             }
             self.calm(us);
         }

@@ -19,6 +19,7 @@ use lockstep_protocol::operation::{
 };
 use lockstep_protocol::page::Messages;
 use serde_json::Value;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -139,7 +140,8 @@ pub struct Reply {
 #[must_use]
 pub fn call(request: TestRequest) -> Reply {
     thread_local! {
-        static API: Api = Api::new();
+        // Never dropped: the framework keeps thread-local values too, which may be gone by then.
+        static API: ManuallyDrop<Api> = ManuallyDrop::new(Api::new());
     }
     API.with(|api| {
         api.cluster.0.lock().expect("no panic").clear();
