@@ -44,7 +44,7 @@ for target in "${targets[@]}"; do
         rm -rf "artifacts/kept"
         mkdir -p artifacts/kept
         fuzz "$target" artifacts/kept "seeds/$target" "corpus/$target" -- -merge=1 -max_len=256 >>"$log" 2>&1
-        find artifacts/kept -type f -size -512c | sort | awk 'NR % 4 == 0' | head -n 32 | xargs -r cp -t "seeds/$target"
+        find artifacts/kept -type f -size -512c | sort | awk 'NR % 4 == 0 && kept++ < 32' | xargs -r cp -t "seeds/$target"
     fi
 done
 exit "$failed"

@@ -56,7 +56,7 @@ touched() {
 copy() {
     rm -rf "$tree"
     mkdir -p "$tree"
-    tar -C "$root" --exclude=./target --exclude=./.git -cf - . | tar -C "$tree" -xmf -
+    tar -C "$root" --exclude=./target --exclude=./.git --exclude=./fuzz/corpus --exclude=./fuzz/artifacts -cf - . | tar -C "$tree" -xmf -
 }
 
 # The checks of the crates that these files are of, the cheapest first: a name, and cargo's words to build and to run it. The second
