@@ -151,8 +151,7 @@ impl Heartbeats {
         if let Some(primary) = primary {
             if listed || self.is_witness() {
                 self.beats += 1;
-                let timeout_ms = self.timing.heartbeat_timeout_ms;
-                self.unanswered.retain(|(_, sent_at)| now.elapsed < sent_at.plus(timeout_ms));
+                self.forget_late_beats(now);
                 self.unanswered.push_back((self.beats, now.elapsed));
                 let (log_end, (commit_index, hash)) = (self.log_end, self.committed);
                 let (view, beat) = (view.number, self.beats);
@@ -246,11 +245,16 @@ impl Heartbeats {
     /// Whether this answer says that the primary lives: it is the first to its beat, and that was sent within the timeout. A late
     /// copy says nothing: it would renew the trust in a primary that is long silent.
     fn counts(&mut self, now: Now, beat: u64) -> bool {
-        let timeout_ms = self.timing.heartbeat_timeout_ms;
-        self.unanswered.retain(|(_, sent_at)| now.elapsed < sent_at.plus(timeout_ms));
+        self.forget_late_beats(now);
         let is_awaited = self.unanswered.iter().any(|(known, _)| *known == beat);
         self.unanswered.retain(|(known, _)| *known > beat);
         is_awaited
+    }
+
+    /// An answer to a beat that was sent longer ago than the timeout says nothing any more.
+    fn forget_late_beats(&mut self, now: Now) {
+        let timeout_ms = self.timing.heartbeat_timeout_ms;
+        self.unanswered.retain(|(_, sent_at)| now.elapsed < sent_at.plus(timeout_ms));
     }
 
     fn suspect(&mut self, now: Now, sign: Sign) -> Effects {
