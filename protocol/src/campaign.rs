@@ -55,6 +55,8 @@ pub enum Input {
     Accepted { from: Peer, view: ViewNumber, ballot: Ballot, answer: BallotAnswer },
     /// A connection was refused or reset.
     Unreachable { address: Address },
+    /// This primary has stepped down.
+    SteppedDown { view: ViewNumber },
     /// A view is in force.
     ViewChanged(Arc<View>),
 }
@@ -341,6 +343,14 @@ impl Campaign {
         Effects::none()
     }
 
+    /// what a primary wanted is nothing to a node that leads no more, whose election stands like any other's.
+    fn on_stepped_down(&mut self, view: ViewNumber) -> Effects {
+        match self.electorate(view) {
+            Some(view) if self.goals.as_primary => self.fail(&view, false, "its primary has stepped down"),
+            Some(_) | None => Effects::none(),
+        }
+    }
+
     /// What this primary still wants goes on in the next view that it leads.
     fn on_view_changed(&mut self, now: Now, view: &Arc<View>) -> Effects {
         if self.view.as_ref().is_some_and(|known| known.number >= view.number) {
@@ -408,6 +418,7 @@ impl Machine for Campaign {
             Input::Promised { from, view, ballot, answer } => self.on_promised(now, &from, view, ballot, answer),
             Input::Accepted { from, view, ballot, answer } => self.on_accepted(now, &from, view, ballot, &answer),
             Input::Unreachable { address } => self.on_unreachable(now, &address),
+            Input::SteppedDown { view } => self.on_stepped_down(view),
             Input::ViewChanged(view) => self.on_view_changed(now, &view),
         }
     }

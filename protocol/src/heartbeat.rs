@@ -323,7 +323,7 @@ impl Heartbeats {
         effects
     }
 
-    /// it says so at once, and with each beat until a view leaves it out.
+    /// it says so at once, and with each beat for as long as it lasts.
     fn on_draining(&mut self, now: Now, on: bool) -> Effects {
         self.draining = on;
         if on && !self.leading { self.beat(now) } else { Effects::none() }

@@ -241,12 +241,16 @@ impl Reads {
     }
 
     /// Asks those that have not answered this round. This node's own replica is asked by letter too: it alone knows what it
-    /// has accepted.
+    /// has accepted. Where it is a quorum by itself, nobody else is asked.
     fn ask(&mut self, now: Now, effects: &mut Effects) {
         let (Some(view), Some(round)) = (&self.view, &mut self.round) else { return };
         round.resend_at = now.elapsed.plus(self.setup.timing.resend_ms);
-        for peer in view.voters().filter(|peer| !round.answered.contains(&peer.voter)) {
-            let address = if peer.voter == self.setup.me.voter { &self.setup.me.address } else { &peer.address };
+        let me = &self.setup.me;
+        let is_enough = view.is_quorum(&BTreeSet::from([me.voter.clone()]));
+        let is_asked =
+            |peer: &Peer| if is_enough { peer.voter == me.voter } else { !round.answered.contains(&peer.voter) };
+        for peer in view.voters().filter(is_asked) {
+            let address = if peer.voter == me.voter { &me.address } else { &peer.address };
             effects.send(address, PeerMessage::Confirm { view: view.number, round: round.number });
         }
     }

@@ -211,12 +211,12 @@ impl Replica {
         self.view = Some(view.clone());
         let mut effects = Effects::none();
         effects.announce(format!("view {}: {}", view.number, describe(&view)));
-        effects.tell(Note::ViewChanged { view: view.clone() });
-        effects.append(self.settle_locks(&view));
         if self.diverged && !view.lists(&self.me) {
             self.diverged = false;
-            effects.tell(Note::Diverged);
+            effects.tell(Note::Diverged); // First, so that it asks once, and for all data.
         }
+        effects.tell(Note::ViewChanged { view: view.clone() });
+        effects.append(self.settle_locks(&view));
         if self.leads(&view) {
             effects.tell(Note::Lead {
                 view,

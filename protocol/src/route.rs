@@ -168,7 +168,13 @@ pub fn letter(known: &Known, envelope: Envelope) -> Result<Vec<Delivery>, Letter
     }
     let Envelope { from, view: sender_view, message, cluster, .. } = envelope;
     let mut deliveries = Vec::with_capacity(2);
-    if sender_view != known.view && known.cluster.is_some() && cluster.is_some() {
+    // What tells the view, or asks for it, shows no more than that.
+    let is_about_it = match &message {
+        P::Victory { view, .. } | P::ViewIs { view } => view.number > known.view && view.number >= sender_view,
+        P::AskView => sender_view < known.view,
+        _ => false, // No other letter does.
+    };
+    if sender_view != known.view && !is_about_it && known.cluster.is_some() && cluster.is_some() {
         deliveries.push(Delivery::Replica(replica::Input::Heard { from: from.clone(), view: sender_view }));
     }
     open(from, message, &mut deliveries);
@@ -268,12 +274,16 @@ pub fn note(note: Note) -> Vec<Delivery> {
             Election(election::Input::Serving { view }),
             Sync(sync::Input::Serving { view }),
         ],
-        Note::NotServing { view, can_lead } => vec![
-            Reads(read::Input::NotServing { view }),
-            Heartbeat(heartbeat::Input::NotServing { view }),
-            Election(election::Input::NotServing { view, can_lead }),
-            Sync(sync::Input::NotServing { view }),
-        ],
+        Note::NotServing { view, can_lead } => {
+            let mut to = vec![
+                Reads(read::Input::NotServing { view }),
+                Heartbeat(heartbeat::Input::NotServing { view }),
+                Election(election::Input::NotServing { view, can_lead }),
+                Sync(sync::Input::NotServing { view }),
+            ];
+            to.extend((!can_lead).then_some(Campaign(campaign::Input::SteppedDown { view })));
+            to
+        }
         Note::Suspected { view, suspicion } => vec![
             Replica(replica::Input::Suspects { view, sign: Some(suspicion.sign) }),
             Election(election::Input::Suspected { view, suspicion }),

@@ -327,12 +327,19 @@ fn r2_an_answer_from_the_store_waits_for_a_confirmation_that_begins_later() {
 }
 
 #[test]
-fn section_6_too_long_for_locks_is_overloaded_and_for_a_confirmation_not_primary() {
+fn section_6_who_is_a_quorum_by_itself_asks_nobody_else() {
     let mut story = Story::serving(&view(5, 3, &[2, 3], &[]));
     story.read(0, 1, history("a"));
+    assert_eq!(story.granted(1, 1), ["confirm n3 view 5 round 1"]);
+}
+
+#[test]
+fn section_6_too_long_for_locks_is_overloaded_and_for_a_confirmation_not_primary() {
+    let mut story = Story::serving(&view(5, 3, &[1, 2, 3], &[]));
+    story.read(0, 1, history("a"));
     story.read(500, 2, history("b"));
-    assert_eq!(story.granted(600, 2).len(), 2);
-    assert_eq!(story.tick(950).len(), 2, "asked again");
+    assert_eq!(story.granted(600, 2).len(), 3);
+    assert_eq!(story.tick(950).len(), 3, "asked again");
     let told = story.tick(1_000);
     assert_eq!(told, ["release 1", "answer 1: overloaded: too many requests wait"]);
     assert_eq!(story.granted(1_001, 1), ["release 1"]);
@@ -340,7 +347,7 @@ fn section_6_too_long_for_locks_is_overloaded_and_for_a_confirmation_not_primary
     assert_eq!(told, ["release 2", "answer 2: not primary of 5, ask nobody"]);
     assert_eq!(story.0.deadline(), None, "nobody waits for the round");
     story.read(4_000, 3, history("a"));
-    assert_eq!(story.granted(4_001, 3)[0], "confirm n2 view 5 round 2", "the next reader tries again");
+    assert_eq!(story.granted(4_001, 3)[0], "confirm n1 view 5 round 2", "the next reader tries again");
 }
 
 #[test]

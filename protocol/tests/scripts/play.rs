@@ -12,7 +12,7 @@
 //! - `reset FROM TO`: the first hears that its connection to the other was reset
 //! - `run 500ms`, `step` (letters only)
 //! - `lose WHICH`, `hold WHICH`, `release WHICH` (a rule, or `all`), `deliver WHICH` (what is held, nothing else),
-//!   `repeat WHICH` (the last such letter arrives once more), `garble WHICH` (of what is held), `forget WHICH` (what is held
+//!   `repeat WHICH` (the last such letter arrives once more), `garble WHICH` (of what is held), `unchain WHICH` (likewise: it follows another entry), `forget WHICH` (what is held
 //!   is lost), `cut FROM TO` (both ways), `heal`
 //! - `write KEY "TEXT" at NODE [without creating]`, `read NAME at NODE`, `star KEY of KEY at NODE`
 //! - `remove NODE at NODE`, `drain NODE`, `end drain NODE`
@@ -224,6 +224,7 @@ impl Play {
             }
             ["forget", which @ ..] => self.take_held(which).map(drop),
             ["garble", which @ ..] => self.garble(which),
+            ["unchain", which @ ..] => self.unchain(which),
             ["repeat", which @ ..] => {
                 let which = self.which(which)?;
                 let letter = self.sent.iter().rev().find(|letter| which.fits(letter)).cloned();
@@ -366,7 +367,7 @@ impl Play {
             },
             Happening::Acts(view) => format!("acts in {}", words::view(&view)),
             Happening::Serves(view) => format!("serves in view {view}"),
-            Happening::Stops(view) => format!("serves no more in view {view}"),
+            Happening::Stops(view) => format!("is no primary of view {view}"),
             Happening::Answered(id, answer) => return self.answered(&name, id, &answer),
             Happening::Ended(_) => "ends".to_owned(),
             Happening::Halted(_) => {
@@ -483,6 +484,20 @@ impl Play {
                 PeerMessage::HeartbeatAnswer { serving: Some((_, hash)), .. } => hash.0[0] ^= 1,
                 other => return Err(format!("nothing to garble in {}", words::letter(other))),
             }
+        }
+        self.held.extend(taken);
+        Ok(())
+    }
+
+    fn unchain(&mut self, words: &[&str]) -> Told {
+        let mut taken = self.take_held(words)?;
+        for letter in &mut taken {
+            let PeerMessage::Prepare { entry, .. } = &mut letter.envelope.message else {
+                return Err(format!("{} follows nothing", words::letter(&letter.envelope.message)));
+            };
+            let mut prev_hash = entry.prev_hash;
+            prev_hash.0[0] ^= 1;
+            *entry = Arc::new(Entry::new(entry.index, prev_hash, entry.batch.clone()));
         }
         self.held.extend(taken);
         Ok(())
