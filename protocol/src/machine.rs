@@ -309,7 +309,11 @@ impl Effects {
 
     /// Adds all of `more` at the end.
     pub fn append(&mut self, more: Self) {
-        self.0.extend(more.0);
+        if self.0.is_empty() {
+            self.0 = more.0; // As it often is: nothing need be moved.
+        } else {
+            self.0.extend(more.0);
+        }
     }
 
     /// Sends a letter.
