@@ -32,6 +32,9 @@ pub type OnFailure = Box<dyn Fn(StorageError) + Send>;
 /// The most requests in one group, so that the first of them do not wait too long for their answers.
 const GROUP_REQUESTS_MAX: usize = 256;
 
+/// Likewise, of those that ask for a page: their answers are kept until all are there.
+const GROUP_PAGES_MAX: usize = 32;
+
 /// What the thread is asked.
 #[allow(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Call {
@@ -240,15 +243,18 @@ fn show(storage: &mut Storage<Engine>, look: Look, freezes: &mut Freezes) -> Res
 
 /// Waits for a request, and takes what waits behind it; and says whether that was the last.
 fn next_group(waiting: &Receiver<Call>) -> (Vec<StorageRequest>, Vec<Look>, bool) {
-    let (mut requests, mut looks) = (Vec::new(), Vec::new());
+    let (mut requests, mut looks, mut pages) = (Vec::new(), Vec::new(), 0);
     let first = waiting.recv().unwrap_or(Call::Stop); // Nobody is left to ask.
     for call in std::iter::once(first).chain(waiting.try_iter()) {
         match call {
-            Call::Serve(request) => requests.push(request),
+            Call::Serve(request) => {
+                pages += usize::from(matches!(&request, StorageRequest::Query { query, .. } if query.is_page()));
+                requests.push(request);
+            }
             Call::Look(look) => looks.push(look),
             Call::Stop => return (requests, looks, true),
         }
-        if requests.len() + looks.len() >= GROUP_REQUESTS_MAX {
+        if requests.len() + looks.len() >= GROUP_REQUESTS_MAX || pages >= GROUP_PAGES_MAX {
             break;
         }
     }

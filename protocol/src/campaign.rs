@@ -55,8 +55,8 @@ pub enum Input {
     Accepted { from: Peer, view: ViewNumber, ballot: Ballot, answer: BallotAnswer },
     /// A connection was refused or reset.
     Unreachable { address: Address },
-    /// This primary has stepped down.
-    SteppedDown { view: ViewNumber },
+    /// This node serves no more; `can_lead`: since it has begun anew, or accepted a next view.
+    NotServing { view: ViewNumber, can_lead: bool },
     /// A view is in force.
     ViewChanged(Arc<View>),
 }
@@ -343,10 +343,10 @@ impl Campaign {
         Effects::none()
     }
 
-    /// what a primary wanted is nothing to a node that leads no more, whose election stands like any other's.
-    fn on_stepped_down(&mut self, view: ViewNumber) -> Effects {
+    /// what a primary wanted is nothing to one that stepped down, whose election stands like any other's.
+    fn on_not_serving(&mut self, view: ViewNumber, can_lead: bool) -> Effects {
         match self.electorate(view) {
-            Some(view) if self.goals.as_primary => self.fail(&view, false, "its primary has stepped down"),
+            Some(view) if self.goals.as_primary && !can_lead => self.fail(&view, false, "its primary has stepped down"),
             Some(_) | None => Effects::none(),
         }
     }
@@ -418,7 +418,7 @@ impl Machine for Campaign {
             Input::Promised { from, view, ballot, answer } => self.on_promised(now, &from, view, ballot, answer),
             Input::Accepted { from, view, ballot, answer } => self.on_accepted(now, &from, view, ballot, &answer),
             Input::Unreachable { address } => self.on_unreachable(now, &address),
-            Input::SteppedDown { view } => self.on_stepped_down(view),
+            Input::NotServing { view, can_lead } => self.on_not_serving(view, can_lead),
             Input::ViewChanged(view) => self.on_view_changed(now, &view),
         }
     }

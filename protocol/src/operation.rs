@@ -21,6 +21,9 @@ pub const KEY_BYTES_MAX: usize = 255;
 /// The longest page. Messages, or channels.
 pub const PAGE_MAX: u32 = 1_000;
 
+/// A page ends once its messages are so long, or the names of those who starred them; one message it always has. Bytes.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+
 /// Why text from outside is no name, text or key: which field, and what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{field}: {reason}")]
@@ -351,6 +354,17 @@ pub enum Query {
         /// Which.
         channel: ChannelName,
     },
+}
+
+impl Query {
+    /// Whether many things may be found: some bytes more than twice [`PAGE_BYTES_MAX`].
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        match self {
+            Self::History { .. } | Self::Stars { .. } | Self::Channels { .. } => true,
+            Self::Message { .. } | Self::Channel { .. } => false,
+        }
+    }
 }
 
 /// What a query found.

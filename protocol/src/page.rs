@@ -75,6 +75,17 @@ impl Messages {
         self.last = Some(id);
     }
 
+    /// This one of them goes, with all that follow.
+    pub(crate) fn cut_at(&mut self, id: Timestamp) {
+        let (mut count, mut last, mut rest) = (0, None, self.packed.0.as_slice());
+        while let Some(((found, ..), others)) = unpack(rest).filter(|((found, ..), _)| *found != id) {
+            (count, last, rest) = (count + 1, Some(found), others);
+        }
+        let end = self.packed.0.len() - rest.len();
+        self.packed.0.truncate(end);
+        (self.count, self.last) = (count, last);
+    }
+
     /// Who starred this one of them, by name.
     pub(crate) fn star(&mut self, id: Timestamp, users: Vec<UserName>) {
         if !users.is_empty() {
@@ -216,6 +227,16 @@ mod tests {
         let empty = Messages::new(channel());
         let arrived: Messages = postcard::from_bytes(&postcard::to_stdvec(&empty).expect("encodes")).expect("decodes");
         assert_eq!((arrived.len(), arrived.last(), arrived.is_empty()), (0, None, true));
+    }
+
+    #[test]
+    fn a_page_is_cut_at_one_of_its_messages() {
+        let posted = [7, 5, 3].map(|id| message(id, "ada", "hello", &[]));
+        for (at, left) in [(7, 0), (5, 1), (3, 2), (1, 3)] {
+            let mut page = Messages::of(channel(), &posted);
+            page.cut_at(Timestamp(at));
+            assert_eq!(page, Messages::of(channel(), &posted[..left]));
+        }
     }
 
     #[test]

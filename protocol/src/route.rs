@@ -274,16 +274,13 @@ pub fn note(note: Note) -> Vec<Delivery> {
             Election(election::Input::Serving { view }),
             Sync(sync::Input::Serving { view }),
         ],
-        Note::NotServing { view, can_lead } => {
-            let mut to = vec![
-                Reads(read::Input::NotServing { view }),
-                Heartbeat(heartbeat::Input::NotServing { view }),
-                Election(election::Input::NotServing { view, can_lead }),
-                Sync(sync::Input::NotServing { view }),
-            ];
-            to.extend((!can_lead).then_some(Campaign(campaign::Input::SteppedDown { view })));
-            to
-        }
+        Note::NotServing { view, can_lead } => vec![
+            Reads(read::Input::NotServing { view }),
+            Election(election::Input::NotServing { view, can_lead }),
+            Campaign(campaign::Input::NotServing { view, can_lead }),
+            Heartbeat(heartbeat::Input::NotServing { view }),
+            Sync(sync::Input::NotServing { view }),
+        ],
         Note::Suspected { view, suspicion } => vec![
             Replica(replica::Input::Suspects { view, sign: Some(suspicion.sign) }),
             Election(election::Input::Suspected { view, suspicion }),
@@ -336,16 +333,17 @@ pub fn note(note: Note) -> Vec<Delivery> {
     }
 }
 
-/// A view in force concerns everyone but the lock table: owners let go of their locks themselves.
+/// A view in force concerns everyone but the lock table: owners let go of their locks themselves. The election hears of it, and of
+/// whoever serves no more, before the heartbeat: what that one suspects in answer must not come to one that does not know yet.
 fn view_changed(view: &Arc<View>) -> Vec<Delivery> {
     vec![
         Delivery::Coordinator(coordinator::Input::ViewChanged(view.clone())),
         Delivery::Reads(read::Input::ViewChanged(view.clone())),
-        Delivery::Heartbeat(heartbeat::Input::ViewChanged(view.clone())),
         Delivery::Election(election::Input::ViewChanged(view.clone())),
         Delivery::Campaign(campaign::Input::ViewChanged(view.clone())),
-        Delivery::Sync(sync::Input::ViewChanged(view.clone())),
         Delivery::Birth(birth::Input::ViewChanged(view.clone())),
+        Delivery::Heartbeat(heartbeat::Input::ViewChanged(view.clone())),
+        Delivery::Sync(sync::Input::ViewChanged(view.clone())),
     ]
 }
 
@@ -436,4 +434,23 @@ pub fn unreachable(address: &Address) -> Vec<Delivery> {
 #[must_use]
 pub fn watch_ended(address: &Address) -> Vec<Delivery> {
     vec![Delivery::Heartbeat(heartbeat::Input::WatchEnded { address: address.clone() })]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::view;
+
+    /// Each actor's inbox is filled in this order, and the heartbeat may answer before the last of them is.
+    #[test]
+    fn r11_a_suspicion_does_not_come_to_an_election_that_still_leads() {
+        let view = Arc::new(view(2, 3, &[1, 2, 3], 1));
+        let stops = Note::NotServing { view: view.number, can_lead: false };
+        for told in [Note::ViewChanged { view }, stops] {
+            let order: Vec<MachineName> = note(told).iter().map(Delivery::machine).collect();
+            let place = |machine| order.iter().position(|name| *name == machine);
+            assert!(place(MachineName::Election) < place(MachineName::Heartbeat), "{order:?}");
+            assert!(place(MachineName::Campaign) < place(MachineName::Heartbeat), "of the same actor: {order:?}");
+        }
+    }
 }

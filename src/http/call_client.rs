@@ -14,7 +14,7 @@ use lockstep_actors::gateway::{
 };
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Address, Hash, Index, ViewNumber};
-use lockstep_protocol::operation::Action;
+use lockstep_protocol::operation::{Action, PAGE_BYTES_MAX};
 use lockstep_protocol::verify::{FreezeAnswer, ScanAnswer};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -25,9 +25,12 @@ use tokio::sync::oneshot;
 /// How many requests with calls may be under way to one node, of each kind.
 const FLIGHTS_MAX: usize = 4;
 
-/// A request takes no more calls once it has so many, or so much text. Count; bytes.
+/// A request takes no more calls once it has so many, or so much text, or asks for so many pages: the answer must not be larger than
+/// a node may send. Count; bytes; count.
 const FLIGHT_CALLS_MAX: usize = 512;
 const FLIGHT_BYTES: usize = 4 << 20;
+const FLIGHT_PAGES_MAX: usize = 32;
+const _: () = assert!(FLIGHT_PAGES_MAX * 3 * PAGE_BYTES_MAX < super::peer::BODY_BYTES_MAX, "two bounds a page, and a message");
 
 /// How long a node may take to answer calls. Longer than it keeps one, so that it says itself what became of it.
 const CALL_PATIENCE: Duration = Duration::from_secs(90);
@@ -175,15 +178,17 @@ impl Route {
         let mut waiting = self.waiting.borrow_mut();
         let mut request = CallRequest { known: ViewNumber(u64::MAX), calls: Vec::new() };
         let mut replies = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut pages) = (0, 0);
         while request.calls.len() < FLIGHT_CALLS_MAX
             && bytes < FLIGHT_BYTES
+            && pages < FLIGHT_PAGES_MAX
             && let Some(next) = waiting.pop_front()
         {
             if next.reply.is_closed() {
                 continue;
             }
             bytes += text_bytes(&next.call);
+            pages += usize::from(matches!(&next.call, ClientCall::Read(query) if query.is_page()));
             request.known = request.known.min(next.known);
             request.calls.push(next.call);
             replies.push(next.reply);

@@ -219,11 +219,12 @@ impl Coordinator {
         if view != self.number() || !self.is_leading() {
             return Effects::none();
         }
-        self.campaign_until = None;
+        let is_own = self.campaign_until.take().is_some();
         if no_quorum {
             return self.step_down(reason);
         }
-        if let Phase::HandingOver { .. } = self.phase {
+        // One for a witness fails without harm to a hand-over that was not asked for yet.
+        if is_own && matches!(self.phase, Phase::HandingOver { .. }) {
             self.phase = Phase::Serving;
         }
         self.next(now)

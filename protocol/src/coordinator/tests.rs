@@ -491,6 +491,17 @@ fn r17_a_hand_over_finishes_what_is_in_flight_first() {
 }
 
 #[test]
+fn r17_a_witness_that_is_not_listed_stops_no_hand_over() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let _ = primary.machine.step(at(11), Input::HandOver { to: None });
+    let reason = "a witness is listed once everybody answers".to_owned();
+    let _ = primary.machine.step(at(12), Input::CampaignFailed { view: ViewNumber(1), no_quorum: false, reason });
+    let effects = primary.complete();
+    assert!(notes(&effects).iter().any(|note| matches!(note, Note::HandOverNow { .. })));
+}
+
+#[test]
 fn r4_the_next_batch_goes_out_as_soon_as_the_store_was_asked_to_apply_the_decided_one() {
     let mut primary = Primary::new(&[1, 3]);
     let _ = primary.submit(1, post("a"));

@@ -1,17 +1,19 @@
 //! What clients ask: pages of messages, stars and channels, each by one walk over the keys that the page needs.
 //!
-//! The newest hundred of a million messages cost a hundred reads, and stars are found without looking at what is unstarred.
+//! The newest hundred of a million messages cost a hundred reads, and stars are found without looking at what is unstarred. A page
+//! is bounded in bytes, too: the rest is the next page's.
 //!
 //! Not here: that what is read is the last committed state (`read.rs`).
 
 use super::changes::{Changes, damaged, decode};
 use super::{ChannelRecord, MessageRecord, MessageRecordRef, keys};
 use crate::ids::Timestamp;
-use crate::operation::{Channel, ChannelName, Found, Message, OperationError, PAGE_MAX, Page, Query, UserName};
+use crate::operation::{
+    Channel, ChannelName, Found, Message, OperationError, PAGE_BYTES_MAX, PAGE_MAX, Page, Query, UserName,
+};
 use crate::page::Messages;
 use crate::storage::StorageError;
 use crate::storage::kv::{Direction, KeyRange, Kv, Table};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 type Answer = Result<Found, OperationError>;
@@ -102,13 +104,14 @@ fn page_of<K: Kv, T>(
     mut read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
 ) -> Result<(Vec<T>, bool), StorageError> {
     let limit = limit.clamp(1, PAGE_MAX) as usize;
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     let mut has_more = false;
     kv.scan(Table::Store, range, direction, &mut |key, value| {
-        if found.len() == limit {
+        if found.len() == limit || bytes >= PAGE_BYTES_MAX {
             has_more = true;
             return Ok(ControlFlow::Break(()));
         }
+        bytes += value.len();
         found.push(read(key, value)?);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -126,31 +129,47 @@ fn id_of(key: &[u8]) -> Result<Timestamp, StorageError> {
 fn history<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, page: &Page) -> Result<Found, StorageError> {
     let range = keys::messages(channel, page);
     let mut messages = Messages::new(channel.clone());
-    let (ids, has_more) = page_of(store.kv(), &range, extent(page), |key, value| {
+    let (ids, mut has_more) = page_of(store.kv(), &range, extent(page), |key, value| {
         let (id, record) = (id_of(key)?, decode::<MessageRecordRef<'_>>(key, value)?);
         messages.push(id, record.user, record.text).map_err(|invalid| damaged(key, invalid.to_string()))?;
         Ok(id)
     })?;
-    for (id, users) in stars_of(store.kv(), channel, &ids)? {
+    let (starred, full_at) = stars_of(store.kv(), channel, &ids, extent(page).1)?;
+    if let Some(id) = full_at {
+        messages.cut_at(id);
+        has_more = true;
+    }
+    for (id, users) in starred {
         messages.star(id, users);
     }
     Ok(Found::Messages { messages, has_more })
 }
 
-/// The stars of a page: one walk over the starred ones among them.
+/// Who starred which message.
+type Starred = Vec<(Timestamp, Vec<UserName>)>;
+
+/// The stars of a page, in its order: one walk over the starred ones among them. And the first whose stars are too much for it; never
+/// the page's first.
 fn stars_of<K: Kv>(
     kv: &K,
     channel: &ChannelName,
     ids: &[Timestamp],
-) -> Result<BTreeMap<Timestamp, Vec<UserName>>, StorageError> {
-    let mut starred = BTreeMap::new();
-    let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(starred) };
+    direction: Direction,
+) -> Result<(Starred, Option<Timestamp>), StorageError> {
+    let (mut starred, mut bytes, mut full_at) = (Vec::new(), 0, None);
+    let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok((starred, None)) };
     let range = keys::starred_between(channel, *first, *last);
-    kv.scan(Table::Store, &range, Direction::Forward, &mut |key, value| {
-        starred.insert(id_of(key)?, decode(key, value)?);
+    kv.scan(Table::Store, &range, direction, &mut |key, value| {
+        let id = id_of(key)?;
+        bytes += value.len();
+        if bytes > PAGE_BYTES_MAX && ids.first() != Some(&id) {
+            full_at = Some(id);
+            return Ok(ControlFlow::Break(()));
+        }
+        starred.push((id, decode(key, value)?));
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(starred)
+    Ok((starred, full_at))
 }
 
 fn stars<K: Kv>(
@@ -163,8 +182,17 @@ fn stars<K: Kv>(
         Some(user) => keys::user_starred(channel, user, page),
         None => keys::starred(channel, page),
     };
-    let (ids, has_more) = page_of(store.kv(), &range, extent(page), |key, _| id_of(key))?;
-    let messages = ids.into_iter().map(|id| message_in(store, channel, id)).collect::<Result<Vec<_>, _>>()?;
+    let (ids, mut has_more) = page_of(store.kv(), &range, extent(page), |key, _| id_of(key))?;
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    for id in ids {
+        if bytes >= PAGE_BYTES_MAX {
+            has_more = true;
+            break;
+        }
+        let message = message_in(store, channel, id)?;
+        bytes += message.text.as_str().len() + message.starred_by.iter().map(|user| user.as_str().len()).sum::<usize>();
+        messages.push(message);
+    }
     Ok(Found::Messages { messages: Messages::of(channel.clone(), &messages), has_more })
 }
 

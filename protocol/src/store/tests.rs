@@ -6,9 +6,11 @@ use crate::operation::{
     Action, Channel, Found, LoggedOperation, Message, Operation, OperationError, Outcome, Page, Query, Text, UserName,
 };
 use crate::sim::disk::SimDisk;
-use crate::storage::kv::Kv;
+use crate::storage::kv::{Kv, Table, WriteBatch};
 use crate::storage::tests::{History, channel, owner, posting};
 use crate::storage::{StorageError, Verdict};
+use crate::store::changes::encode;
+use crate::store::keys;
 use crate::store::{Hints, State, apply, digest, examine, locate, query, state};
 
 /// A store with a history.
@@ -185,6 +187,47 @@ fn api_history_pages_neither_repeat_nor_skip() {
             assert_eq!(seen, vec![10, 20, 30, 40, 50, 60, 70], "limit {limit}, ascending {ascending}");
         }
     }
+}
+
+#[test]
+fn api_a_page_is_bounded_in_bytes_and_the_next_goes_on() {
+    let mut bench = Bench::new();
+    let text = "\u{1f600}".repeat(40_000);
+    for n in 0..20 {
+        bench.run(10 + n, vec![posting("ada", &format!("k{n}"), "general", &text)]);
+        bench.run(10 + n, vec![starring("ada", &format!("s{n}"), 10 + n, true)]);
+    }
+    let all: Vec<u64> = (10..30).collect();
+    for ascending in [true, false] {
+        let first = Page { limit: 100, before: None, after: None, ascending };
+        let stars = Query::Stars { channel: channel("general"), user: None, page: first.clone() };
+        let (shown, has_more) = bench.ids(history("general", first));
+        assert_eq!((shown.len(), has_more), (7, true), "of 160,000 bytes each");
+        assert_eq!(bench.ids(stars), (shown.clone(), true), "of starred ones likewise");
+        assert_eq!(shown[0], if ascending { 10 } else { 29 });
+        let mut left = all.clone();
+        left.retain(|id| !shown.contains(id));
+        let last = Some(Timestamp(shown[6]));
+        let (before, after) = if ascending { (None, last) } else { (last, None) };
+        let (next, _) = bench.ids(history("general", Page { limit: 100, before, after, ascending }));
+        assert_eq!(next[0], if ascending { left[0] } else { left[12] }, "and none is left out");
+    }
+}
+
+#[test]
+fn api_a_page_is_bounded_in_the_names_of_who_starred_too() {
+    let mut bench = Bench::new();
+    let posts = (0..3).map(|n| posting("ada", &format!("k{n}"), "general", "hi")).collect();
+    bench.run(10, posts);
+    let users: Vec<UserName> = (0..6_000).map(|n| user(&format!("{}{n}", "x".repeat(70)))).collect();
+    for id in 10..13 {
+        let (key, value) = (keys::stars(&channel("general"), Timestamp(id)), encode(&users));
+        bench.disk.write(WriteBatch { writes: vec![(Table::Store, key, Some(value))] }).expect("writes");
+    }
+    let newest = Page { limit: 100, before: None, after: None, ascending: false };
+    assert_eq!(bench.ids(history("general", newest)), (vec![12, 11], true), "440,000 bytes of names each");
+    let oldest = Page { limit: 100, before: None, after: None, ascending: true };
+    assert_eq!(bench.ids(history("general", oldest)), (vec![10, 11], true));
 }
 
 #[test]

@@ -39,7 +39,7 @@ const ANNOUNCE_MS: u64 = 5_000;
 const PROMPT_LIMITS: u64 = 2;
 /// With fewer copies than these a slow one more is better than none: after `sync_rounds_max` slow rounds the store is locked.
 const COPIES_MIN: usize = 2;
-/// So many repeated questions are not answered while what was sent may be on its way: on a slow link, what is sent again
+/// So many repeated questions, for a chunk or a round, are not answered while what was sent may be on its way: on a slow link, what is sent again
 /// makes it slower. Then each that doubles their number is.
 const REPEATS_MIN: u32 = 4;
 /// The lock is held for so many `vote_timeout`s at most until `EndSync` comes.
@@ -104,7 +104,9 @@ struct Session {
     after: Index,
     /// Where the oldest round ends that the joiner may not have taken yet, and when it went out.
     sent: Option<(Index, Millis)>,
-    /// How often it was asked for again.
+    /// Which chunk went out last.
+    given: Option<Asked>,
+    /// How often what went out last was asked for again.
     repeats: u32,
     /// How many rounds in a row it was not prompt.
     slow_rounds: u32,
@@ -216,12 +218,17 @@ impl Session {
 
     /// What is asked for was sent already, and it is too early to send it again. Writes that wait for it wait no longer than need be.
     fn is_on_its_way(&mut self) -> bool {
-        if self.sent.is_none() || !matches!(self.lock, Lock::Free { .. }) {
-            self.repeats = 0;
-            return false;
-        }
-        self.repeats += 1;
-        self.repeats < REPEATS_MIN || !self.repeats.is_power_of_two()
+        self.is_too_early(self.sent.is_some() && matches!(self.lock, Lock::Free { .. }))
+    }
+
+    /// The same of a chunk.
+    fn is_given(&mut self, asked: &Asked) -> bool {
+        self.is_too_early(self.given.as_ref() == Some(asked))
+    }
+
+    fn is_too_early(&mut self, is_repeated: bool) -> bool {
+        self.repeats = if is_repeated { self.repeats + 1 } else { 0 };
+        is_repeated && (self.repeats < REPEATS_MIN || !self.repeats.is_power_of_two())
     }
 
     fn may_lock(&self, now: Now) -> bool {
@@ -348,6 +355,7 @@ impl Giver {
             lock: Lock::Free { retry_at: now.elapsed },
             acquisition: 0,
             after: Index(0),
+            given: None,
             sent: None,
             repeats: 0,
             slow_rounds: u32::from(is_slow),
@@ -444,7 +452,7 @@ impl Giver {
         let bytes_max = self.setup.limits.chunk_bytes;
         let Some(session) = self.heard(now, from, id, &mut effects) else { return effects };
         let asked = Asked::Chunk(cursor);
-        if session.asked.as_ref() != Some(&asked) {
+        if session.asked.as_ref() != Some(&asked) && !session.is_given(&asked) {
             session.ask(asked, bytes_max, &mut effects);
         }
         effects
@@ -468,6 +476,7 @@ impl Giver {
             self.end("its snapshot is gone", Some(SyncRefusal::NoSession), &mut effects);
             return effects;
         };
+        session.given = Some(Asked::Chunk(cursor.clone()));
         session.progress.bytes += bytes_of(&pairs);
         let checksum = chunk_checksum(&pairs);
         let letter = PeerMessage::Chunk { session: id, cursor, pairs, checksum, last };

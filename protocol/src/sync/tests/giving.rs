@@ -190,12 +190,36 @@ fn r19_chunks_carry_their_checksum_and_are_read_once_at_a_time() {
     assert_ne!(chunk_checksum(&[(vec![1, 2], vec![3])]), chunk_checksum(&[(vec![1], vec![2, 3])]));
     assert_eq!(giver.sync_status(), Some((1, "snapshot".to_owned(), 22, 0)));
     assert_eq!(giver.hears(4, give(Some(vec![2]))), ["read chunk Some([2]) 1000"]);
-    assert_eq!(giver.hears(4, give(None)), ["read chunk None 1000"], "an older letter came late");
+    assert_eq!(giver.hears(4, give(Some(vec![3]))), ["read chunk Some([3]) 1000"], "it has more than it said");
     assert_eq!(giver.hears(4, read(Some(vec![2]), Some((vec![pair(3)], true)))), NONE, "not to the last question");
-    assert_eq!(giver.hears(4, read(None, Some((vec![pair(1)], false)))), ["n1: chunk None 1 false"]);
+    assert_eq!(giver.hears(4, read(Some(vec![3]), Some((vec![pair(1)], false)))), ["n1: chunk Some([3]) 1 false"]);
+    assert_eq!(giver.hears(5, give(None)), ["read chunk None 1000"], "an older letter came late");
+    assert_eq!(giver.hears(5, read(None, Some((vec![pair(1)], false)))), ["n1: chunk None 1 false"]);
     giver.hears(5, give(Some(vec![2])));
     let told = giver.hears(5, read(Some(vec![2]), None));
     assert_eq!(told, ["n1: refused session: NoSession", "unpin"], "the snapshot is gone");
+}
+
+#[test]
+fn r19_a_chunk_that_is_on_its_way_is_not_sent_again_at_once() {
+    let mut giver = serving();
+    giver.begin(0, peer(1), 7, (Index(0), SCRATCH_HASH));
+    let (session, (index, hash)) = (giver.id(), position(50));
+    giver.hears(0, Input::Pinned { session, index, hash, bytes: 22, last_timestamp: Timestamp(50) });
+    giver.fenced(0, false);
+    let give = |cursor| Input::GiveMeAllData { from: peer(1), session, cursor };
+    let read = |cursor, chunk| Input::ChunkRead { session, cursor, chunk };
+    giver.hears(1, give(None));
+    giver.hears(2, read(None, Some((vec![pair(2)], false))));
+    let mut answered = Vec::new();
+    for n in 1..=20 {
+        if giver.hears(2 + n * 100, give(None)) != NONE {
+            answered.push(n);
+            giver.hears(3 + n * 100, read(None, Some((vec![pair(2)], false))));
+        }
+    }
+    assert_eq!(answered, [4, 8, 16], "a slow link would carry ever more copies of it");
+    assert_eq!(giver.hears(3_000, give(Some(vec![2]))), ["read chunk Some([2]) 1000"], "the next one is");
 }
 
 #[test]
