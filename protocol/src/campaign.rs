@@ -88,6 +88,8 @@ struct Run {
     yes: BTreeSet<Voter>,
     /// Who said no at this stage, or cannot be reached.
     no: BTreeSet<Voter>,
+    /// It suspects the primary and does not support itself: its history is not the primary's, and it cannot lead either.
+    is_unfit: bool,
     /// Who answered anything at this stage: of a trial, an unwilling quorum is a quorum all the same.
     answered: BTreeSet<Voter>,
     /// The accepted view of the highest ballot that was reported.
@@ -169,6 +171,7 @@ impl Campaign {
             ballot: Ballot { round: 0, node },
             yes: BTreeSet::new(),
             no: BTreeSet::new(),
+            is_unfit: false,
             answered: BTreeSet::new(),
             accepted: None,
             proposal: None,
@@ -303,9 +306,7 @@ impl Campaign {
         let Some(run) = &self.run else { return Effects::none() };
         let mut reached = run.answered.clone();
         reached.extend(run.yes.iter().cloned());
-        // Who does not support itself, since its history is not the primary's, cannot lead either.
-        let unfit = run.no.contains(&self.me.voter);
-        let no_quorum = unfit || !view.is_quorum(&reached) || run.stage == Stage::Accept;
+        let no_quorum = run.is_unfit || !view.is_quorum(&reached) || run.stage == Stage::Accept;
         let silent: Vec<String> =
             view.voters().filter(|p| !reached.contains(&p.voter)).map(|p| p.voter.to_string()).collect();
         let reason = if no_quorum {

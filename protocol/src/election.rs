@@ -255,7 +255,7 @@ impl Election {
             return Effects::none();
         }
         if no_quorum {
-            self.cannot_lead_until = now.elapsed.plus(self.timing.election_retry_ms);
+            self.stand_back(now);
         }
         let first_ms = (self.timing.election_retry_ms / 16).max(1);
         let most_ms = first_ms.saturating_mul(1 << self.failures.min(4)).min(self.timing.election_retry_ms.max(1));
@@ -264,14 +264,20 @@ impl Election {
         Effects::none()
     }
 
-    /// Who had to step down lets others stand first: what kept it from leading may last.
+    /// Lets others stand first, who hear with their next beat that nobody leads.
+    fn stand_back(&mut self, now: Now) {
+        let ms = self.timing.heartbeat_interval_ms + self.timing.election_retry_ms;
+        self.cannot_lead_until = now.elapsed.plus(ms);
+    }
+
+    /// What made it step down may last: a disk that hangs, or a link that is cut.
     fn on_not_serving(&mut self, now: Now, view: ViewNumber, can_lead: bool) {
         if self.view.as_ref().is_none_or(|known| known.number != view) {
             return;
         }
         self.leading = false;
         if !can_lead {
-            self.cannot_lead_until = now.elapsed.plus(self.timing.election_retry_ms);
+            self.stand_back(now);
         }
     }
 

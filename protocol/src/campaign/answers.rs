@@ -26,6 +26,7 @@ impl Campaign {
         campaign: u64,
         (willing, promised, sign): (bool, Option<Ballot>, Option<Sign>),
     ) -> Effects {
+        let is_own = from.voter == self.me.voter;
         let listed = self.electorate(view).is_some_and(|known| known.lists(from));
         if let Some(run) = self.run.as_mut().filter(|run| listed && run.campaign == campaign) {
             run.account.saw(&from.voter, sign);
@@ -34,6 +35,8 @@ impl Campaign {
             return Effects::none();
         };
         run.answered.insert(from.voter.clone());
+        // One that stands for a lower node, and suspects nobody yet, will soon support itself.
+        run.is_unfit |= is_own && !willing && sign.is_some();
         if willing {
             run.yes.insert(from.voter.clone());
         } else {

@@ -72,6 +72,25 @@ fn r13_a_trial_that_nobody_supports_changes_nothing() {
 }
 
 #[test]
+fn r12_who_stands_for_a_lower_node_and_suspects_nobody_yet_can_lead_all_the_same() {
+    let fails = |own: Option<Sign>| {
+        let mut campaign = machine();
+        let _ = stand(&mut campaign);
+        for from in [node(1), node(2), witness(1), witness(2)] {
+            let _ = trial_answer(&mut campaign, &from, true);
+        }
+        let (view, number) = (V1, campaign.campaigns);
+        let own =
+            Input::TrialAnswer { from: node(3), view, campaign: number, willing: false, promised: None, sign: own };
+        let effects = campaign.step(at(2), own);
+        let [Note::CampaignFailed { no_quorum, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
+        no_quorum
+    };
+    assert!(!fails(None), "its own heartbeat will tell it soon");
+    assert!(fails(Some(Sign::Reset)), "it suspects, and is unwilling: its history is another");
+}
+
+#[test]
 fn r13_the_own_answer_to_the_trial_is_awaited_so_that_no_ballot_is_used_twice() {
     let mut campaign = machine();
     let _ = stand(&mut campaign);

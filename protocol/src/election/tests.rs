@@ -84,6 +84,11 @@ fn r12_4_a_lower_one_gets_alive_and_an_election_begins() {
     );
 }
 
+fn stands_back_ms() -> u64 {
+    let timing = setup(&node(3)).timing;
+    timing.heartbeat_interval_ms + timing.election_retry_ms
+}
+
 #[test]
 fn r12_4_d12_who_reached_no_quorum_cannot_lead_for_a_while() {
     let mut election = machine(3);
@@ -95,7 +100,8 @@ fn r12_4_d12_who_reached_no_quorum_cannot_lead_for_a_while() {
         matches!(letters(&effects, &node(1))[..], [PeerMessage::Alive { can_lead: true, .. }])
     };
     assert!(!can_lead(&mut election, 11));
-    assert!(can_lead(&mut election, 10 + setup(&node(3)).timing.election_retry_ms));
+    assert!(!can_lead(&mut election, 9 + stands_back_ms()));
+    assert!(can_lead(&mut election, 10 + stands_back_ms()));
 }
 
 #[test]
@@ -162,7 +168,11 @@ fn r12_4_who_had_to_step_down_lets_others_stand_first() {
     let _ = election.step(at(10), Input::NotServing { view: V1, can_lead: false });
     assert!(!campaigns(&suspect(&mut election)), "it would win, and step down again, for ever");
     let again = election.deadline().expect("it rests");
-    assert_eq!(again, Millis(10 + setup(&node(3)).timing.election_retry_ms));
+    assert_eq!(
+        again,
+        Millis(10 + stands_back_ms()),
+        "the others hear of it with their next beat, and then have their time"
+    );
     assert!(campaigns(&election.tick(at(again.0))), "but not for ever: it may be the last one");
 }
 

@@ -39,14 +39,10 @@ impl Replica {
         };
         let answer = |answer| PeerMessage::Promised { view, ballot, answer };
         if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
-            let mut effects = Effects::none();
-            effects.send(&from.address, answer(BallotAnswer::Outbid(higher)));
-            return effects;
+            return self.say_when_durable(&known, from, answer(BallotAnswer::Outbid(higher)));
         }
         self.promised = Some(ballot);
-        let message = answer(BallotAnswer::Yes(self.accepted.clone()));
-        let after = AfterWrite::Say { to: from.address.clone(), view, message };
-        self.write_vote(self.vote_record(&known), after)
+        self.say_when_durable(&known, from, answer(BallotAnswer::Yes(self.accepted.clone())))
     }
 
     /// R-14, phase 2: from here on this node votes on nothing and confirms nothing in this view any more.
@@ -57,15 +53,17 @@ impl Replica {
         };
         let answer = |answer| PeerMessage::Accepted { view, ballot, answer };
         if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
-            let mut effects = Effects::none();
-            effects.send(&from.address, answer(BallotAnswer::Outbid(higher)));
-            return effects;
+            return self.say_when_durable(&known, from, answer(BallotAnswer::Outbid(higher)));
         }
         self.promised = Some(ballot);
         self.accepted = Some((ballot, proposal));
-        let message = answer(BallotAnswer::Yes(None));
-        let after = AfterWrite::Say { to: from.address.clone(), view, message };
-        self.write_vote(self.vote_record(&known), after)
+        self.say_when_durable(&known, from, answer(BallotAnswer::Yes(None)))
+    }
+
+    /// A no rests on a promise as a yes does: one that a hung disk never keeps must not stop those whose disks are well.
+    fn say_when_durable(&mut self, view: &View, to: &Peer, message: PeerMessage) -> Effects {
+        let after = AfterWrite::Say { to: to.address.clone(), view: view.number, message };
+        self.write_vote(self.vote_record(view), after)
     }
 }
 

@@ -210,6 +210,17 @@ fn r13_a_promise_is_durable_before_it_is_said_and_outbids_lower_ballots() {
 }
 
 #[test]
+fn r14_a_promise_that_a_hung_disk_does_not_keep_outbids_nobody() {
+    let mut replica = replica();
+    let lower = Input::Promise { from: node(3), view: ViewNumber(1), ballot: ballot(1, 3) };
+    let _ = replica.step(at(1), Input::Promise { from: node(2), view: ViewNumber(1), ballot: ballot(2, 2) });
+    assert!(all_letters(&replica.step(at(2), lower)).is_empty());
+    let proposal = view(2, 3, &[1, 3], 1);
+    let accept = Input::Accept { from: node(3), view: ViewNumber(1), ballot: ballot(1, 3), proposal };
+    assert!(all_letters(&replica.step(at(3), accept)).is_empty());
+}
+
+#[test]
 fn r13_a_promise_tells_what_was_accepted() {
     let mut replica = replica();
     let next = view(2, 2, &[1, 2], 1);
