@@ -30,7 +30,8 @@ const FLIGHTS_MAX: usize = 4;
 const FLIGHT_CALLS_MAX: usize = 512;
 const FLIGHT_BYTES: usize = 4 << 20;
 const FLIGHT_PAGES_MAX: usize = 32;
-const _: () = assert!(FLIGHT_PAGES_MAX * 3 * PAGE_BYTES_MAX < super::peer::BODY_BYTES_MAX, "two bounds a page, and a message");
+const _: () =
+    assert!(FLIGHT_PAGES_MAX * 3 * PAGE_BYTES_MAX < super::peer::BODY_BYTES_MAX, "two bounds a page, and a message");
 
 /// How long a node may take to answer calls. Longer than it keeps one, so that it says itself what became of it.
 const CALL_PATIENCE: Duration = Duration::from_secs(90);
