@@ -200,7 +200,7 @@ fn api_a_page_is_bounded_in_bytes_and_the_next_goes_on() {
     let all: Vec<u64> = (10..30).collect();
     for ascending in [true, false] {
         let first = Page { limit: 100, before: None, after: None, ascending };
-        let stars = Query::Stars { channel: channel("general"), user: None, page: first.clone() };
+        let stars = Query::Stars { channel: channel("general"), user: None, page: first };
         let (shown, has_more) = bench.ids(history("general", first));
         assert_eq!((shown.len(), has_more), (7, true), "of 160,000 bytes each");
         assert_eq!(bench.ids(stars), (shown.clone(), true), "of starred ones likewise");
