@@ -274,13 +274,7 @@ pub fn note(note: Note) -> Vec<Delivery> {
             Election(election::Input::Serving { view }),
             Sync(sync::Input::Serving { view }),
         ],
-        Note::NotServing { view, can_lead } => vec![
-            Reads(read::Input::NotServing { view }),
-            Election(election::Input::NotServing { view, can_lead }),
-            Campaign(campaign::Input::NotServing { view, can_lead }),
-            Heartbeat(heartbeat::Input::NotServing { view }),
-            Sync(sync::Input::NotServing { view }),
-        ],
+        Note::NotServing { view, can_lead } => not_serving(view, can_lead),
         Note::Suspected { view, suspicion } => vec![
             Replica(replica::Input::Suspects { view, sign: Some(suspicion.sign) }),
             Election(election::Input::Suspected { view, suspicion }),
@@ -333,8 +327,18 @@ pub fn note(note: Note) -> Vec<Delivery> {
     }
 }
 
-/// A view in force concerns everyone but the lock table: owners let go of their locks themselves. The election hears of it, and of
-/// whoever serves no more, before the heartbeat: what that one suspects in answer must not come to one that does not know yet.
+/// The election hears of it before the heartbeat: what that one suspects in answer must not come to one that does not know yet.
+fn not_serving(view: ViewNumber, can_lead: bool) -> Vec<Delivery> {
+    vec![
+        Delivery::Reads(read::Input::NotServing { view }),
+        Delivery::Election(election::Input::NotServing { view, can_lead }),
+        Delivery::Campaign(campaign::Input::NotServing { view, can_lead }),
+        Delivery::Heartbeat(heartbeat::Input::NotServing { view }),
+        Delivery::Sync(sync::Input::NotServing { view }),
+    ]
+}
+
+/// A view in force concerns everyone but the lock table: owners let go of their locks themselves. Here, too, the election goes first.
 fn view_changed(view: &Arc<View>) -> Vec<Delivery> {
     vec![
         Delivery::Coordinator(coordinator::Input::ViewChanged(view.clone())),
