@@ -121,8 +121,7 @@ impl Cluster {
     }
 
     fn writes(&mut self, count: usize) -> Cost {
-        let asked = (0..count).map(|_| route::submit(self.next(), post(self.requests as usize)));
-        let asked = asked.collect();
+        let asked = (0..count).map(|_| route::submit(self.next(), post(self.requests as usize))).collect();
         self.cost_of(asked)
     }
 

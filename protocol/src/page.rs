@@ -105,12 +105,6 @@ impl Messages {
         self.count == 0
     }
 
-    /// About how many bytes they are, their stars left out.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.packed.0.len()
-    }
-
     /// The id of the last one.
     #[must_use]
     pub fn last(&self) -> Option<Timestamp> {

@@ -39,8 +39,8 @@ const ANNOUNCE_MS: u64 = 5_000;
 const PROMPT_LIMITS: u64 = 2;
 /// With fewer copies than these a slow one more is better than none: after `sync_rounds_max` slow rounds the store is locked.
 const COPIES_MIN: usize = 2;
-/// So many repeated questions, for a chunk or a round, are not answered while what was sent may be on its way: on a slow link, what is sent again
-/// makes it slower. Then each that doubles their number is.
+/// So many repeated questions, for a chunk or a round, are not answered while what was sent may be on its way: on a slow link,
+/// what is sent again makes it slower. Then each that doubles their number is.
 const REPEATS_MIN: u32 = 4;
 /// The lock is held for so many `vote_timeout`s at most until `EndSync` comes.
 const LOCK_VOTE_TIMEOUTS: u64 = 2;

@@ -473,32 +473,37 @@ impl Play {
     }
 
     fn garble(&mut self, words: &[&str]) -> Told {
-        let mut taken = self.take_held(words)?;
-        for letter in &mut taken {
-            match &mut letter.envelope.message {
-                PeerMessage::Prepare { entry, .. } => {
-                    let mut hash = entry.hash;
-                    hash.0[0] ^= 1;
-                    *entry = Arc::new(Entry { hash, ..Entry::clone(entry) });
-                }
-                PeerMessage::HeartbeatAnswer { serving: Some((_, hash)), .. } => hash.0[0] ^= 1,
-                other => return Err(format!("nothing to garble in {}", words::letter(other))),
+        self.alter(words, |message| match message {
+            PeerMessage::Prepare { entry, .. } => {
+                let mut hash = entry.hash;
+                hash.0[0] ^= 1;
+                *entry = Arc::new(Entry { hash, ..Entry::clone(entry) });
+                Ok(())
             }
-        }
-        self.held.extend(taken);
-        Ok(())
+            PeerMessage::HeartbeatAnswer { serving: Some((_, hash)), .. } => {
+                hash.0[0] ^= 1;
+                Ok(())
+            }
+            other => Err(format!("nothing to garble in {}", words::letter(other))),
+        })
     }
 
     fn unchain(&mut self, words: &[&str]) -> Told {
+        self.alter(words, |message| match message {
+            PeerMessage::Prepare { entry, .. } => {
+                let mut prev_hash = entry.prev_hash;
+                prev_hash.0[0] ^= 1;
+                *entry = Arc::new(Entry::new(entry.index, prev_hash, entry.batch.clone()));
+                Ok(())
+            }
+            other => Err(format!("{} follows nothing", words::letter(other))),
+        })
+    }
+
+    /// Changes what is held.
+    fn alter(&mut self, words: &[&str], change: impl Fn(&mut PeerMessage) -> Told) -> Told {
         let mut taken = self.take_held(words)?;
-        for letter in &mut taken {
-            let PeerMessage::Prepare { entry, .. } = &mut letter.envelope.message else {
-                return Err(format!("{} follows nothing", words::letter(&letter.envelope.message)));
-            };
-            let mut prev_hash = entry.prev_hash;
-            prev_hash.0[0] ^= 1;
-            *entry = Arc::new(Entry::new(entry.index, prev_hash, entry.batch.clone()));
-        }
+        taken.iter_mut().try_for_each(|letter| change(&mut letter.envelope.message))?;
         self.held.extend(taken);
         Ok(())
     }

@@ -169,13 +169,20 @@ fn r18_begin_sync_is_repeated_until_it_is_answered() {
     assert_eq!(lines(giver.0.tick(at(10_500))), NONE, "so it is not silent");
 }
 
-#[test]
-fn r19_chunks_carry_their_checksum_and_are_read_once_at_a_time() {
+/// A session of node 1, which begins from scratch: it is given the store as it was at entry 50.
+fn open_with_a_snapshot() -> Machine1 {
     let mut giver = serving();
     giver.begin(0, peer(1), 7, (Index(0), SCRATCH_HASH));
     let (session, (index, hash)) = (giver.id(), position(50));
     giver.hears(0, Input::Pinned { session, index, hash, bytes: 22, last_timestamp: Timestamp(50) });
     giver.fenced(0, false);
+    giver
+}
+
+#[test]
+fn r19_chunks_carry_their_checksum_and_are_read_once_at_a_time() {
+    let mut giver = open_with_a_snapshot();
+    let session = giver.id();
     let give = |cursor| Input::GiveMeAllData { from: peer(1), session, cursor };
     assert_eq!(giver.hears(1, give(None)), ["read chunk None 1000"]);
     assert_eq!(giver.hears(2, give(None)), NONE, "repeated while it is read");
@@ -202,11 +209,8 @@ fn r19_chunks_carry_their_checksum_and_are_read_once_at_a_time() {
 
 #[test]
 fn r19_a_chunk_that_is_on_its_way_is_not_sent_again_at_once() {
-    let mut giver = serving();
-    giver.begin(0, peer(1), 7, (Index(0), SCRATCH_HASH));
-    let (session, (index, hash)) = (giver.id(), position(50));
-    giver.hears(0, Input::Pinned { session, index, hash, bytes: 22, last_timestamp: Timestamp(50) });
-    giver.fenced(0, false);
+    let mut giver = open_with_a_snapshot();
+    let session = giver.id();
     let give = |cursor| Input::GiveMeAllData { from: peer(1), session, cursor };
     let read = |cursor, chunk| Input::ChunkRead { session, cursor, chunk };
     giver.hears(1, give(None));
@@ -413,11 +417,7 @@ fn r22_what_does_not_agree_is_not_added() {
 
 #[test]
 fn r23_silence_ends_the_session_and_its_lock_and_its_snapshot() {
-    let mut giver = serving();
-    giver.begin(0, peer(1), 7, (Index(0), SCRATCH_HASH));
-    let (session, (index, hash)) = (giver.id(), position(50));
-    giver.hears(0, Input::Pinned { session, index, hash, bytes: 22, last_timestamp: Timestamp(50) });
-    giver.fenced(0, false);
+    let mut giver = open_with_a_snapshot();
     giver.give(9_000, 50);
     assert_eq!(giver.log_read(9_000, 50, 50, 50), ["acquire"]);
     giver.granted(9_900);
