@@ -1,6 +1,7 @@
 //! Storage: the log and the store in the embedded engine, on a thread of their own.
 //!
-//! - The thread takes all that waits for it at once, and flushes once for all of it: the more load, the larger the groups.
+//! - The thread takes all that waits for it at once, and flushes once for all of it: the more load, the larger the groups. What stands
+//!   before the first request that needs that flush is answered without it: clients of one batch do not wait for the next one's.
 //! - What it says goes to `on_events`, in order. After an error it says so once, to `on_failure`, and serves nothing more:
 //!   a failed flush stops the node, and is never tried again in place.
 //! - Whoever wants to read all that it holds has it frozen at one index, and reads that on a thread of its own: writes go on.
@@ -215,12 +216,16 @@ fn serve_all(
 ) -> Result<(), StorageError> {
     let mut freezes = Freezes::default();
     loop {
-        let (requests, looks, is_last) = next_group(waiting);
-        let count = requests.len();
-        let events = storage.perform_watched(requests, &mut |engine, applied| freezes.reached(engine, applied))?;
-        figures.served(count, storage.kv_mut().take_flush_time());
-        if !events.is_empty() {
-            on_events(events);
+        let (mut requests, looks, is_last) = next_group(waiting);
+        let needs_flush = requests.iter().position(StorageRequest::needs_flush);
+        let flushed = needs_flush.map(|first| requests.split_off(first)).unwrap_or_default();
+        for requests in [requests, flushed].into_iter().filter(|requests| !requests.is_empty()) {
+            let count = requests.len();
+            let events = storage.perform_watched(requests, &mut |engine, applied| freezes.reached(engine, applied))?;
+            figures.served(count, storage.kv_mut().take_flush_time());
+            if !events.is_empty() {
+                on_events(events);
+            }
         }
         for look in looks {
             show(storage, look, &mut freezes)?;

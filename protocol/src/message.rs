@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version of everything in this file. Nodes of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// A letter and who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

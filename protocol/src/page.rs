@@ -2,10 +2,12 @@
 //!
 //! A hundred messages would else be some hundreds of small allocations at each of three places, freed by other threads than made them.
 //!
+//! Messages lie packed alike in the store (`store/messages.rs`).
+//!
 //! Not here: which messages are on a page (`store/query.rs`).
 
 use crate::ids::Timestamp;
-use crate::operation::{ChannelName, Invalid, Message, Text, UserName};
+use crate::operation::{ChannelName, Message, Text, UserName};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -52,25 +54,16 @@ impl Messages {
     pub fn of(channel: ChannelName, messages: &[Message]) -> Self {
         let mut page = Self::new(channel);
         for message in messages {
-            page.add(message.id, message.user.as_str(), message.text.as_str());
+            let record = (message.id, message.user.as_str(), message.text.as_str());
+            page.push(message.id, &pack(std::iter::once(record)));
             page.star(message.id, message.starred_by.clone());
         }
         page
     }
 
-    /// One more.
-    ///
-    /// # Errors
-    /// When these are no user's name, or no message's text.
-    pub(crate) fn push(&mut self, id: Timestamp, user: &str, text: &str) -> Result<(), Invalid> {
-        check(user, text)?;
-        self.add(id, user, text);
-        Ok(())
-    }
-
-    fn add(&mut self, id: Timestamp, user: &str, text: &str) {
-        let packed = std::mem::take(&mut self.packed.0);
-        self.packed.0 = postcard::to_extend(&(id, user, text), packed).unwrap_or_default(); // Memory takes all.
+    /// One more, which lies packed like this.
+    pub(crate) fn push(&mut self, id: Timestamp, packed: &[u8]) {
+        self.packed.0.extend_from_slice(packed);
         self.count += 1;
         self.last = Some(id);
     }
@@ -78,7 +71,7 @@ impl Messages {
     /// This one of them goes, with all that follow.
     pub(crate) fn cut_at(&mut self, id: Timestamp) {
         let (mut count, mut last, mut rest) = (0, None, self.packed.0.as_slice());
-        while let Some(((found, ..), others)) = unpack(rest).filter(|((found, ..), _)| *found != id) {
+        while let Some(((found, ..), others)) = unpack(rest).ok().filter(|((found, ..), _)| *found != id) {
             (count, last, rest) = (count + 1, Some(found), others);
         }
         let end = self.packed.0.len() - rest.len();
@@ -116,7 +109,7 @@ impl Messages {
         let mut rest = self.packed.0.as_slice();
         std::iter::from_fn(move || {
             let (id, user, text);
-            ((id, user, text), rest) = unpack(rest)?;
+            ((id, user, text), rest) = unpack(rest).ok()?;
             let starred_by = self.stars.get(&id).map_or(&[][..], Vec::as_slice);
             Some(MessageRef { id, channel: &self.channel, user, text, starred_by })
         })
@@ -130,11 +123,27 @@ impl fmt::Debug for Messages {
 }
 
 /// Id, author, text.
-type Record<'a> = (Timestamp, &'a str, &'a str);
+pub(crate) type Record<'a> = (Timestamp, &'a str, &'a str);
 
-/// The first of packed messages, and the rest; none when there is none, or it is malformed.
-fn unpack(packed: &[u8]) -> Option<(Record<'_>, &[u8])> {
-    postcard::take_from_bytes(packed).ok()
+/// What a message takes beside its words, as a rule. Bytes.
+const RECORD_BYTES: usize = 16;
+
+/// Packs messages, one after the other.
+pub(crate) fn pack<'a>(records: impl Iterator<Item = Record<'a>> + Clone) -> Vec<u8> {
+    let bytes = records.clone().map(|(_, user, text)| RECORD_BYTES + user.len() + text.len()).sum();
+    records.fold(Vec::with_capacity(bytes), |packed, record| {
+        postcard::to_extend(&record, packed).unwrap_or_default() // Memory takes all.
+    })
+}
+
+/// The first of packed messages, and the rest.
+///
+/// # Errors
+/// When there is none, or it is malformed.
+pub(crate) fn unpack(packed: &[u8]) -> Result<(Record<'_>, &[u8]), String> {
+    let (record, rest): (Record<'_>, _) = postcard::take_from_bytes(packed).map_err(|error| error.to_string())?;
+    UserName::check(record.1).and_then(|()| Text::check(record.2)).map_err(|invalid| invalid.to_string())?;
+    Ok((record, rest))
 }
 
 impl<'de> Deserialize<'de> for Messages {
@@ -143,17 +152,11 @@ impl<'de> Deserialize<'de> for Messages {
         let (channel, packed, stars) = Sent::deserialize(deserializer)?;
         let (mut count, mut last, mut rest) = (0, None, packed.0.as_slice());
         while !rest.is_empty() {
-            let ((id, user, text), others) = unpack(rest).ok_or_else(|| D::Error::custom("a malformed message"))?;
-            check(user, text).map_err(D::Error::custom)?;
+            let ((id, ..), others) = unpack(rest).map_err(D::Error::custom)?;
             (count, last, rest) = (count + 1, Some(id), others);
         }
         Ok(Self { channel, packed, stars, count, last })
     }
-}
-
-fn check(user: &str, text: &str) -> Result<(), Invalid> {
-    UserName::check(user)?;
-    Text::check(text)
 }
 
 /// Bytes that serde moves as such, and not one by one.

@@ -182,6 +182,30 @@ pub enum StorageRequest {
     },
 }
 
+impl StorageRequest {
+    /// Whether it writes what must be durable before anything that is asked after it is answered.
+    #[must_use]
+    pub fn needs_flush(&self) -> bool {
+        match self {
+            Self::WriteVote { .. }
+            | Self::WriteLog { .. }
+            | Self::DropTail
+            | Self::InstallBegin
+            | Self::InstallChunk { .. }
+            | Self::InstallEnd { .. }
+            | Self::WriteCommitted { .. } => true,
+            Self::Apply { .. }
+            | Self::Locate { .. }
+            | Self::Examine { .. }
+            | Self::Query { .. }
+            | Self::Pin { .. }
+            | Self::ReadChunk { .. }
+            | Self::Unpin { .. }
+            | Self::ReadLog { .. } => false,
+        }
+    }
+}
+
 /// What the storage says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StorageEvent {
@@ -282,6 +306,9 @@ pub enum Writer {
     Sync,
 }
 
+/// How everything lies on the disk: counted up with each change of it.
+pub const FORMAT_VERSION: u16 = 1;
+
 /// Why the storage cannot go on. The node ends; recovery reads the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
@@ -304,6 +331,14 @@ pub enum StorageError {
         /// Whom the settings name.
         ours: Voter,
     },
+    /// The directory was written by a version that lays its data out otherwise.
+    #[error(
+        "this data directory has layout {theirs}, and this version reads layout {FORMAT_VERSION} only; start the version that wrote it"
+    )]
+    Format {
+        /// Its layout.
+        theirs: u16,
+    },
 }
 
 impl StorageError {
@@ -311,7 +346,7 @@ impl StorageError {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Engine(_) | Self::Owner { .. } => "",
+            Self::Engine(_) | Self::Owner { .. } | Self::Format { .. } => "",
             Self::Damaged { .. } => {
                 "; while another data node serves, put this data directory aside and start with an empty one: it joins, and \
                  copies everything"

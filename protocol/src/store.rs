@@ -14,6 +14,7 @@ mod changes;
 mod hints;
 mod keys;
 mod members;
+mod messages;
 mod query;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -28,12 +29,13 @@ use crate::ids::{Hash, Index, Timestamp};
 use crate::log::{Batch, Entry};
 use crate::member::Members;
 use crate::operation::{
-    Action, Channel, ChannelName, LoggedOperation, Message, Operation, OperationError, Outcome, Text, UserName,
+    Action, Channel, ChannelName, LoggedOperation, Message, Operation, OperationError, Outcome, UserName,
 };
 use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, WriteBatch};
 use crate::storage::{StorageError, Verdict};
 use answers::NewKeys;
 use changes::{Changes, encode};
+use messages::NewMessages;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -61,26 +63,6 @@ struct ChannelRecord {
 impl ChannelRecord {
     fn named(self, name: ChannelName) -> Channel {
         Channel { name, created_at: self.created_at, created_by: self.created_by }
-    }
-}
-
-/// A message, under its channel and id; stars lie apart, since a text is long and never changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct MessageRecord {
-    user: UserName,
-    text: Text,
-}
-
-/// The same, where it lies.
-#[derive(Deserialize)]
-struct MessageRecordRef<'a> {
-    user: &'a str,
-    text: &'a str,
-}
-
-impl MessageRecord {
-    fn placed(self, channel: ChannelName, id: Timestamp, starred_by: Vec<UserName>) -> Message {
-        Message { id, channel, user: self.user, text: self.text, starred_by }
     }
 }
 
@@ -116,12 +98,14 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hints: &mut Hints) -> 
             answers::expire(&mut changes, hints, *expire_keys_before, operations.len())?;
             hints.saw_keys(*keys_at);
             let mut new_keys = NewKeys::of(entry.index, *keys_at);
+            let mut new_messages = NewMessages::after(state.last_timestamp);
             let mut outcomes = Vec::with_capacity(operations.len());
             for logged in operations {
-                let outcome = apply_action(&mut changes, (state, hints), logged)?;
+                let outcome = apply_action(&mut changes, (&mut new_messages, hints), logged)?;
                 answers::remember(&mut changes, &mut new_keys, logged, &outcome);
                 outcomes.push(outcome);
             }
+            new_messages.finish(&mut changes);
             new_keys.finish(&mut changes);
             outcomes
         }
@@ -146,15 +130,16 @@ pub fn apply<K: Kv>(kv: &K, state: &State, entry: &Entry, hints: &mut Hints) -> 
     Ok(Applied { changes: changes.into_batch(), state, outcomes })
 }
 
-fn apply_action<K: Kv>(
+fn apply_action<'e, K: Kv>(
     changes: &mut Changes<'_, K>,
-    (before, hints): (&State, &mut Hints),
-    logged: &LoggedOperation,
+    (new_messages, hints): (&mut NewMessages<'e>, &mut Hints),
+    logged: &'e LoggedOperation,
 ) -> Result<Outcome, StorageError> {
     let user = &logged.operation.owner.user;
+    let follows = new_messages.follows(logged.at);
     match &logged.operation.action {
         Action::Post { channel, text, create_channel } => {
-            if is_taken(changes, before, logged.at)? {
+            if !follows {
                 return Ok(Outcome::Aborted);
             }
             if !hints.has_channel(channel) {
@@ -163,7 +148,9 @@ fn apply_action<K: Kv>(
                 }
                 hints.saw_channel(channel);
             }
-            Ok(Outcome::Message(post(changes, channel, user, text, logged.at)))
+            new_messages.add(channel, (logged.at, user, text));
+            let (id, channel, user, text) = (logged.at, channel.clone(), user.clone(), text.clone());
+            Ok(Outcome::Message(Message { id, channel, user, text, starred_by: Vec::new() }))
         }
         Action::Star { id } => star(changes, *id, user, true),
         Action::Unstar { id } => star(changes, *id, user, false),
@@ -172,14 +159,6 @@ fn apply_action<K: Kv>(
             (_, None) => Ok(Outcome::Aborted),
         },
     }
-}
-
-/// Whether a message has this instant for its id. A later one than any before the entry can only be among the entry's own.
-fn is_taken<K: Kv>(changes: &Changes<'_, K>, before: &State, at: Timestamp) -> Result<bool, StorageError> {
-    if at > before.last_timestamp {
-        return Ok(changes.has_written(&keys::located(at)));
-    }
-    Ok(query::locate(changes, at)?.is_some())
 }
 
 /// The channel, and whether it was created for this; none when it is missing and may not be.
@@ -199,19 +178,6 @@ fn create<K: Kv>(
     let record = ChannelRecord { created_at: at, created_by: user.clone() };
     changes.put(keys::channel(name), encode(&record));
     Ok((true, Some(record.named(name.clone()))))
-}
-
-fn post<K: Kv>(
-    changes: &mut Changes<'_, K>,
-    channel: &ChannelName,
-    user: &UserName,
-    text: &Text,
-    id: Timestamp,
-) -> Message {
-    let record = MessageRecord { user: user.clone(), text: text.clone() };
-    changes.put(keys::message(channel, id), encode(&record));
-    changes.put(keys::located(id), channel.as_str().as_bytes().to_vec());
-    record.placed(channel.clone(), id, Vec::new())
 }
 
 fn star<K: Kv>(
@@ -270,8 +236,8 @@ fn examine_one<K: Kv>(
             created.insert(channel.clone());
             Ok(Verdict::Valid(channel.clone()))
         }
-        Action::Star { id } | Action::Unstar { id } => Ok(match query::locate(store, *id)? {
-            Some(channel) => Verdict::Valid(channel),
+        Action::Star { id } | Action::Unstar { id } => Ok(match messages::locate(store.kv(), *id)? {
+            Some(place) => Verdict::Valid(place.channel),
             None => Verdict::Failed(OperationError::MessageNotFound { id: *id }),
         }),
     }
@@ -282,7 +248,7 @@ fn examine_one<K: Kv>(
 /// # Errors
 /// When the engine fails, or the table is damaged.
 pub fn locate<K: Kv>(kv: &K, id: Timestamp) -> Result<Option<ChannelName>, StorageError> {
-    query::locate(&Changes::new(kv), id)
+    Ok(messages::locate(kv, id)?.map(|place| place.channel))
 }
 
 /// The records of the last view changes, oldest first.

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -257,6 +257,39 @@ fn r5_a_failing_flush_is_reported_once_and_nothing_is_said_to_be_durable() {
     handle.ask(write_log(&entries[1]));
     handle.stop();
     assert!(heard.try_recv().is_err() && failed.try_recv().is_err());
+}
+
+#[test]
+fn r7_what_needs_no_flush_does_not_wait_for_the_one_behind_it() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("fail-flush");
+    let faults = FaultPlan { fail_flush_file: Some(file.clone()), ..FaultPlan::default() };
+    // What is said is taken one by one, and the storage waits so long: what is asked meanwhile is one group.
+    let (events, heard) = sync_channel(0);
+    let on_events: OnEvents = Box::new(move |batch| batch.into_iter().for_each(|event| drop(events.send(event))));
+    let (handle, _) = start_with_faults(
+        directory.path(),
+        voter(),
+        Incarnation(7),
+        &Limits::default(),
+        on_events,
+        Box::new(drop),
+        faults,
+    )
+    .expect("starts");
+    let entries = history(2);
+    handle.ask(write_log(&entries[0]));
+    while handle.figures().group_requests.read().count() == 0 {
+        std::thread::yield_now();
+    }
+    fs::write(&file, b"").expect("writes");
+    handle.ask(apply(&entries[0]));
+    handle.ask(write_log(&entries[1]));
+    assert!(matches!(heard.recv_timeout(PATIENCE), Ok(StorageEvent::Durable { .. })));
+    let applied = heard.recv_timeout(PATIENCE);
+    assert!(matches!(applied, Ok(StorageEvent::Applied { index: Index(1), .. })), "{applied:?}");
+    assert!(heard.recv_timeout(PATIENCE).is_err(), "the flush behind it failed");
+    handle.stop();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a node finds on its disk when it starts (section 9).
 //!
-//! - An empty directory is given an identity; one that is another voter's is refused.
+//! - An empty directory is given an identity; one that is another voter's is refused, and so is what another version laid out
+//!   otherwise.
 //! - The vote and the log's uncommitted tail are written and flushed again before anything is said of them: a flush that
 //!   failed before the crash must not count as one that succeeded.
 //! - All that is known to be committed is applied: up to the highest commit index that a record of the tail kept.
@@ -13,11 +14,13 @@ use crate::log::{LogRecord, seal, unseal};
 use crate::machine::Limits;
 use crate::storage::kv::{Kv, ReadKv, Table, WriteBatch};
 use crate::storage::slots::{self, Slots};
-use crate::storage::{Identity, Recovered, Storage, StorageError, VoteRecord};
+use crate::storage::{FORMAT_VERSION, Identity, Recovered, Storage, StorageError, VoteRecord};
 use crate::store::{self, Hints};
 use serde::Deserialize;
 
 pub(super) const IDENTITY: &[u8] = b"identity";
+/// By which version of the layout everything lies here.
+pub(super) const FORMAT: &[u8] = b"format";
 pub(super) const VOTE: &[u8] = b"vote";
 /// There while a snapshot is being installed.
 pub(super) const INSTALLING: &[u8] = b"installing";
@@ -36,6 +39,7 @@ fn read_meta<K: Kv, T: for<'a> Deserialize<'a>>(kv: &K, key: &[u8]) -> Result<Op
 /// Whose directory it is; `new_incarnation` is taken when it is nobody's yet.
 fn identify<K: Kv>(kv: &mut K, voter: Voter, new_incarnation: Incarnation) -> Result<Identity, StorageError> {
     if let Some(identity) = read_meta::<K, Identity>(kv, IDENTITY)? {
+        check_format(kv)?;
         return match identity.voter == voter {
             true => Ok(identity),
             false => Err(StorageError::Owner { theirs: identity.voter, ours: voter }),
@@ -45,9 +49,16 @@ fn identify<K: Kv>(kv: &mut K, voter: Voter, new_incarnation: Incarnation) -> Re
     let identity = Identity { voter, incarnation: new_incarnation };
     let mut batch = WriteBatch::default();
     batch.put(Table::Meta, IDENTITY.to_vec(), seal(&identity));
+    batch.put(Table::Meta, FORMAT.to_vec(), seal(&FORMAT_VERSION));
     kv.write(batch)?;
     kv.flush()?;
     Ok(identity)
+}
+
+/// The first layouts did not say which they were.
+fn check_format<K: Kv>(kv: &K) -> Result<(), StorageError> {
+    let theirs = read_meta(kv, FORMAT)?.unwrap_or_default();
+    if theirs == FORMAT_VERSION { Ok(()) } else { Err(StorageError::Format { theirs }) }
 }
 
 /// The identity is flushed before anything else is written: what has none must be empty.

@@ -12,7 +12,9 @@ use crate::operation::{Action, ChannelName, KeyOwner, LoggedOperation, Operation
 use crate::sim::disk::{Fault, SimDisk};
 use crate::storage::kv::{Kv, ReadKv, Table, WriteBatch};
 use crate::storage::scan::scan;
-use crate::storage::{Recovered, Storage, StorageError, StorageEvent, StorageRequest, VoteRecord, Writer};
+use crate::storage::{
+    FORMAT_VERSION, Recovered, Storage, StorageError, StorageEvent, StorageRequest, VoteRecord, Writer,
+};
 use crate::view::{Seat, View};
 use std::sync::Arc;
 
@@ -608,6 +610,20 @@ fn section_9_what_is_damaged_is_refused_by_name() {
             Some(StorageError::Damaged { place, .. }) => assert_eq!(place, expected),
             other => panic!("{expected}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn section_9_what_another_version_laid_out_is_refused() {
+    for (layout, theirs) in [(None, 0), (Some(crate::log::seal(&(FORMAT_VERSION + 1))), FORMAT_VERSION + 1)] {
+        let disk = SimDisk::new();
+        let (mut storage, _) = open(&disk);
+        let mut batch = WriteBatch::default();
+        batch.writes.push((Table::Meta, b"format".to_vec(), layout));
+        storage.kv_mut().write(batch).expect("writes");
+        drop(storage);
+        let found = Storage::open(disk, voter(), Incarnation(1), &Limits::default()).err();
+        assert_eq!(found, Some(StorageError::Format { theirs }));
     }
 }
 

@@ -8,8 +8,9 @@
 //!
 //! Not here: keys in flight, which the coordinator knows.
 
-use super::changes::{Changes, damaged, decode};
-use super::{ChannelRecord, Hints, MessageRecord, keys};
+use super::changes::{Changes, damaged};
+use super::keys::Digest;
+use super::{ChannelRecord, Hints, keys, messages};
 use crate::ids::{Index, Timestamp};
 use crate::operation::LoggedOperation;
 use crate::operation::{Action, ChannelName, KeyOwner, Message, Operation, OperationError, Outcome, UserName};
@@ -71,7 +72,8 @@ fn fingerprint(action: &Action) -> Fingerprint {
 
 /// What is known of an operation's key: the first result and its entry, or that the key stands for another request.
 pub(super) fn known<K: Kv>(changes: &Changes<'_, K>, operation: &Operation) -> Result<Option<Verdict>, StorageError> {
-    let Some(record) = changes.read::<KeyRecord>(&keys::idempotency(&operation.owner))? else { return Ok(None) };
+    let key = keys::idempotency(&keys::digest(&operation.owner));
+    let Some(record) = changes.read::<KeyRecord>(&key)? else { return Ok(None) };
     let known = fingerprint(&operation.action);
     let verdict = match &record.first {
         First::Posted { request, .. } | First::Starred { request, .. } | First::Created { request, .. }
@@ -106,10 +108,8 @@ fn first_message<K: Kv>(
     id: Timestamp,
     starred_by: &[UserName],
 ) -> Result<Outcome, StorageError> {
-    let key = keys::message(channel, id);
-    let record: MessageRecord =
-        changes.read(&key)?.ok_or_else(|| damaged(&key, "a key's first answer is about it, and it is gone"))?;
-    Ok(Outcome::Message(record.placed(channel.clone(), id, starred_by.to_vec())))
+    let message = messages::read(changes.kv(), channel, id)?;
+    Ok(Outcome::Message(Message { starred_by: starred_by.to_vec(), ..message }))
 }
 
 /// The keys that one entry gives a meaning.
@@ -117,25 +117,25 @@ fn first_message<K: Kv>(
 pub(super) struct NewKeys {
     index: Index,
     at: Timestamp,
-    owners: Vec<KeyOwner>,
+    digests: Vec<Digest>,
 }
 
 impl NewKeys {
     /// None yet.
     pub(super) fn of(entry: Index, at: Timestamp) -> Self {
-        Self { index: entry, at, owners: Vec::new() }
+        Self { index: entry, at, digests: Vec::new() }
     }
 
-    fn put<K: Kv>(&mut self, changes: &mut Changes<'_, K>, owner: &KeyOwner, first: First) {
+    fn put<K: Kv>(&mut self, changes: &mut Changes<'_, K>, digest: Digest, first: First) {
         let record = KeyRecord { at: self.at, index: self.index, first };
-        changes.put(keys::idempotency(owner), super::changes::encode(&record));
-        self.owners.push(owner.clone());
+        changes.put(keys::idempotency(&digest), super::changes::encode(&record));
+        self.digests.push(digest);
     }
 
     /// Writes down that they grow old together. Goes last in an entry.
     pub(super) fn finish<K: Kv>(self, changes: &mut Changes<'_, K>) {
-        if !self.owners.is_empty() {
-            changes.put(keys::age(self.at, self.index), super::changes::encode(&self.owners));
+        if !self.digests.is_empty() {
+            changes.put(keys::age(self.at, self.index), self.digests.concat());
         }
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn remember<K: Kv>(
             }
         }
     };
-    new.put(changes, &logged.operation.owner, first);
+    new.put(changes, keys::digest(&logged.operation.owner), first);
 }
 
 /// Remembers that a key's request had no effect and never will. What a key did before is not forgotten for it.
@@ -173,8 +173,9 @@ pub(super) fn abort<K: Kv>(
     new: &mut NewKeys,
     owner: &KeyOwner,
 ) -> Result<(), StorageError> {
-    if changes.get(&keys::idempotency(owner))?.is_none() {
-        new.put(changes, owner, First::Aborted);
+    let digest = keys::digest(owner);
+    if changes.get(&keys::idempotency(&digest))?.is_none() {
+        new.put(changes, digest, First::Aborted);
     }
     Ok(())
 }
@@ -192,14 +193,17 @@ pub(super) fn expire<K: Kv>(
     let count_max = operations.saturating_mul(2).saturating_add(DROPPED_KEYS_MIN);
     let (mut old, mut count) = (Vec::new(), 0);
     changes.kv().scan(Table::Store, &range, Direction::Forward, &mut |key, value| {
-        let owners: Vec<KeyOwner> = decode(key, value)?;
-        count += owners.len();
-        old.push((key.to_vec(), owners));
+        let (digests, rest) = value.as_chunks();
+        if !rest.is_empty() {
+            return Err(damaged(key, "holds half a digest"));
+        }
+        count += digests.len();
+        old.push((key.to_vec(), digests.to_vec()));
         Ok(if count < count_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
-    for (key, owners) in old {
-        for owner in owners {
-            changes.delete(keys::idempotency(&owner));
+    for (key, digests) in old {
+        for digest in digests {
+            changes.delete(keys::idempotency(&digest));
         }
         hints.expired_to.clone_from(&key);
         changes.delete(key);

@@ -20,9 +20,12 @@ pub(super) fn damaged(key: &[u8], reason: impl Into<String>) -> StorageError {
     StorageError::Damaged { place: format!("store key \"{}\"", key.escape_ascii()), reason: reason.into() }
 }
 
+/// What most records take at most. Bytes.
+const RECORD_BYTES: usize = 64;
+
 /// Postcard has one encoding for one value, so equal stores are equal bytes.
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let bytes = postcard::to_stdvec(value).unwrap_or_default();
+    let bytes = postcard::to_extend(value, Vec::with_capacity(RECORD_BYTES)).unwrap_or_default();
     debug_assert!(!bytes.is_empty(), "what is stored always encodes");
     bytes
 }
@@ -45,11 +48,6 @@ impl<'a, K: Kv> Changes<'a, K> {
 
     pub(super) fn read<T: for<'b> Deserialize<'b>>(&self, key: &[u8]) -> Result<Option<T>, StorageError> {
         self.get(key)?.map(|bytes| decode(key, &bytes)).transpose()
-    }
-
-    /// Whether the entry at work itself has put something there.
-    pub(super) fn has_written(&self, key: &[u8]) -> bool {
-        self.writes.get(key).is_some_and(Option::is_some)
     }
 
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {

@@ -6,14 +6,17 @@
 //! | --- | --- |
 //! | `a` | how far it is applied: [`super::State`] |
 //! | `c` channel | who created the channel, and when |
-//! | `i` id | the name of the channel in which the message is |
-//! | `k` user, key | what an idempotency key did |
+//! | `i` id | in which channels the messages are that one entry posted; the newest one's id |
+//! | `k` digest of user and key | what an idempotency key did |
 //! | `n` voter, incarnation | a disk that voted: [`crate::member::Member`] |
-//! | `m` channel, id | the message, without stars |
+//! | `m` channel, id | a run of messages, without stars; the oldest one's id |
 //! | `s` channel, id | who starred it; only while somebody does |
 //! | `u` channel, user, id | nothing: this user starred it |
 //! | `v` view | why and how it came about: [`crate::change::Change`] |
-//! | `x` instant, entry | the idempotency keys that the entry gave a meaning, by age, on the keys' clock |
+//! | `x` instant, entry | the digests of the keys that the entry gave a meaning, by age, on the keys' clock |
+//!
+//! An idempotency key of any length is told from all others by 16 bytes of a cryptographic hash: engines keep short keys in place, and
+//! tell random ones apart at their first bytes.
 //!
 //! Not here: what the values hold (`store.rs`).
 
@@ -25,6 +28,8 @@ use crate::storage::kv::KeyRange;
 pub(super) const STATE: &[u8] = b"a";
 
 const ID_BYTES: usize = 8;
+
+const DIGEST_BYTES: usize = 16;
 
 /// What stands for an id where the newest comes first.
 fn newest_first(id: Timestamp) -> u64 {
@@ -60,21 +65,33 @@ pub(super) fn channel_of(key: &[u8]) -> Option<ChannelName> {
     name_of(key.strip_prefix(b"c")?.strip_suffix(&[0])?)
 }
 
-/// The name in a located message's value.
-pub(super) fn name_of(bytes: &[u8]) -> Option<ChannelName> {
+fn name_of(bytes: &[u8]) -> Option<ChannelName> {
     ChannelName::new(std::str::from_utf8(bytes).ok()?).ok()
 }
 
-pub(super) fn located(id: Timestamp) -> Vec<u8> {
-    compose(b'i', &[], Some(id.0))
+/// Where the messages of an entry are.
+pub(super) fn located(newest: Timestamp) -> Vec<u8> {
+    compose(b'i', &[], Some(newest.0))
 }
 
-pub(super) fn message(channel: &ChannelName, id: Timestamp) -> Vec<u8> {
-    compose(b'm', &[channel.as_str()], Some(newest_first(id)))
+/// The same, of the entry that posted this message, and of all later ones.
+pub(super) fn located_from(id: Timestamp) -> KeyRange {
+    KeyRange { from: located(id), to: Some(vec![b'i' + 1]) }
 }
 
-pub(super) fn messages(channel: &ChannelName, page: &Page) -> KeyRange {
-    ids(compose(b'm', &[channel.as_str()], None), page)
+/// The newest message's id in the key of [`located`].
+pub(super) fn located_of(key: &[u8]) -> Option<Timestamp> {
+    Some(Timestamp(u64::from_be_bytes(key.strip_prefix(b"i")?.try_into().ok()?)))
+}
+
+/// A run of messages.
+pub(super) fn run(channel: &ChannelName, oldest: Timestamp) -> Vec<u8> {
+    compose(b'm', &[channel.as_str()], Some(newest_first(oldest)))
+}
+
+/// The runs of this message and of all older ones.
+pub(super) fn runs(channel: &ChannelName, newest: Timestamp) -> KeyRange {
+    KeyRange { from: run(channel, newest), to: Some(end_of_ids(&compose(b'm', &[channel.as_str()], None))) }
 }
 
 pub(super) fn stars(channel: &ChannelName, id: Timestamp) -> Vec<u8> {
@@ -104,8 +121,16 @@ pub(super) fn id_of(key: &[u8]) -> Option<Timestamp> {
     Some(Timestamp(!u64::from_be_bytes(key.get(at..)?.try_into().ok()?)))
 }
 
-pub(super) fn idempotency(owner: &KeyOwner) -> Vec<u8> {
-    compose(b'k', &[owner.user.as_str(), owner.key.as_str()], None)
+/// What tells an idempotency key from all others.
+pub(super) type Digest = [u8; DIGEST_BYTES];
+
+pub(super) fn digest(owner: &KeyOwner) -> Digest {
+    let whole = blake3::hash(&compose(b'k', &[owner.user.as_str(), owner.key.as_str()], None));
+    std::array::from_fn(|at| whole.as_bytes()[at])
+}
+
+pub(super) fn idempotency(digest: &Digest) -> Vec<u8> {
+    [&b"k"[..], digest].concat()
 }
 
 /// The idempotency keys that an entry gave a meaning, by when that was.
@@ -141,12 +166,17 @@ pub(super) fn age_from(at: Timestamp) -> Vec<u8> {
     compose(b'x', &[], Some(at.0))
 }
 
+/// Behind all ids under a prefix.
+fn end_of_ids(prefix: &[u8]) -> Vec<u8> {
+    [prefix, &[0xff; ID_BYTES + 1]].concat()
+}
+
 /// The keys under a prefix, of ids between the page's bounds, neither included.
 fn ids(prefix: Vec<u8>, page: &Page) -> KeyRange {
     let with = |last: u64| [prefix.as_slice(), &last.to_be_bytes()].concat();
     let to = match page.after {
         Some(after) => with(newest_first(after)),
-        None => [prefix.as_slice(), &[0xff; ID_BYTES + 1]].concat(),
+        None => end_of_ids(&prefix),
     };
     let from = match page.before {
         Some(Timestamp(0)) => to.clone(),
@@ -166,13 +196,12 @@ mod tests {
 
     #[test]
     fn section_4_one_channels_keys_are_never_among_anothers() {
-        let page = Page { limit: 1, before: None, after: None, ascending: false };
         let names = ["a", "a-", "a0", "aa", "b"];
         for range_of in names {
-            let range = messages(&name(range_of), &page);
+            let range = runs(&name(range_of), Timestamp(u64::MAX));
             for key_of in names {
                 for id in [0, 1, u64::MAX] {
-                    let key = message(&name(key_of), Timestamp(id));
+                    let key = run(&name(key_of), Timestamp(id));
                     let inside = range.from <= key && Some(&key) < range.to.as_ref();
                     assert_eq!(inside, key_of == range_of, "{key_of} {id} in {range_of}");
                 }
@@ -183,7 +212,9 @@ mod tests {
     #[test]
     fn section_4_names_come_back_out_of_keys() {
         assert_eq!(channel_of(&channel(&name("general"))), Some(name("general")));
-        assert_eq!(id_of(&message(&name("general"), Timestamp(9))), Some(Timestamp(9)));
+        assert_eq!(id_of(&stars(&name("general"), Timestamp(9))), Some(Timestamp(9)));
+        assert_eq!(located_of(&located(Timestamp(9))), Some(Timestamp(9)));
+        assert_eq!(located_of(b"i\0"), None);
         for damaged in [&b"x"[..], b"c", b"", b"c\0", b"cA\0"] {
             assert_eq!(channel_of(damaged), None);
         }
@@ -193,9 +224,9 @@ mod tests {
     fn api_page_bounds_are_exclusive_and_may_be_empty() {
         let bounds = |before: Option<u64>, after: Option<u64>| {
             let page = Page { limit: 1, before: before.map(Timestamp), after: after.map(Timestamp), ascending: true };
-            messages(&name("a"), &page)
+            starred(&name("a"), &page)
         };
-        assert!(bounds(None, Some(9)).to == Some(message(&name("a"), Timestamp(9))));
+        assert!(bounds(None, Some(9)).to == Some(stars(&name("a"), Timestamp(9))));
         assert!(bounds(Some(0), None).is_empty());
         assert!(bounds(Some(5), Some(5)).is_empty());
         assert!(bounds(Some(5), Some(4)).is_empty());

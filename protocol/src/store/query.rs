@@ -6,7 +6,7 @@
 //! Not here: that what is read is the last committed state (`read.rs`).
 
 use super::changes::{Changes, damaged, decode};
-use super::{ChannelRecord, MessageRecord, MessageRecordRef, keys};
+use super::{ChannelRecord, keys, messages};
 use crate::ids::Timestamp;
 use crate::operation::{
     Channel, ChannelName, Found, Message, OperationError, PAGE_BYTES_MAX, PAGE_MAX, Page, Query, UserName,
@@ -58,13 +58,6 @@ fn within<K: Kv>(
     }
 }
 
-/// In which channel a message is.
-pub(crate) fn locate<K: Kv>(store: &Changes<'_, K>, id: Timestamp) -> Result<Option<ChannelName>, StorageError> {
-    let key = keys::located(id);
-    let Some(name) = store.get(&key)? else { return Ok(None) };
-    keys::name_of(&name).map(Some).ok_or_else(|| damaged(&key, "holds no channel's name"))
-}
-
 pub(super) fn channel_named<K: Kv>(
     store: &Changes<'_, K>,
     name: &ChannelName,
@@ -74,26 +67,37 @@ pub(super) fn channel_named<K: Kv>(
 
 /// A message with its stars.
 pub(super) fn find<K: Kv>(store: &Changes<'_, K>, id: Timestamp) -> Result<Option<Message>, StorageError> {
-    match locate(store, id)? {
-        Some(channel) => message_in(store, &channel, id).map(Some),
-        None => Ok(None),
+    let Some(place) = messages::locate(store.kv(), id)? else { return Ok(None) };
+    with_stars(store, messages::read_at(store.kv(), &place, id)?).map(Some)
+}
+
+fn with_stars<K: Kv>(store: &Changes<'_, K>, message: Message) -> Result<Message, StorageError> {
+    let starred_by = store.read(&keys::stars(&message.channel, message.id))?.unwrap_or_default();
+    Ok(Message { starred_by, ..message })
+}
+
+/// What a page may still hold.
+struct Room {
+    items: usize,
+    bytes: usize,
+    has_more: bool,
+}
+
+impl Room {
+    fn of(limit: u32) -> Self {
+        Self { items: limit.clamp(1, PAGE_MAX) as usize, bytes: PAGE_BYTES_MAX, has_more: false }
     }
-}
 
-fn message_in<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, id: Timestamp) -> Result<Message, StorageError> {
-    let starred_by = store.read(&keys::stars(channel, id))?.unwrap_or_default();
-    message_with(store, channel, id, starred_by)
-}
-
-fn message_with<K: Kv>(
-    store: &Changes<'_, K>,
-    channel: &ChannelName,
-    id: Timestamp,
-    starred_by: Vec<UserName>,
-) -> Result<Message, StorageError> {
-    let key = keys::message(channel, id);
-    let record: MessageRecord = store.read(&key)?.ok_or_else(|| damaged(&key, "an index names it, and it is gone"))?;
-    Ok(record.placed(channel.clone(), id, starred_by))
+    /// Takes one of so many bytes; breaks when the page is full, and there is more.
+    fn take(&mut self, bytes: usize) -> ControlFlow<()> {
+        if self.items == 0 || self.bytes == 0 {
+            self.has_more = true;
+            return ControlFlow::Break(());
+        }
+        self.items -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        ControlFlow::Continue(())
+    }
 }
 
 /// One page of a range: the pairs, and whether there are more.
@@ -103,19 +107,15 @@ fn page_of<K: Kv, T>(
     (limit, direction): (u32, Direction),
     mut read: impl FnMut(&[u8], &[u8]) -> Result<T, StorageError>,
 ) -> Result<(Vec<T>, bool), StorageError> {
-    let limit = limit.clamp(1, PAGE_MAX) as usize;
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    let mut has_more = false;
+    let (mut found, mut room) = (Vec::new(), Room::of(limit));
     kv.scan(Table::Store, range, direction, &mut |key, value| {
-        if found.len() == limit || bytes >= PAGE_BYTES_MAX {
-            has_more = true;
-            return Ok(ControlFlow::Break(()));
+        let taken = room.take(value.len());
+        if taken.is_continue() {
+            found.push(read(key, value)?);
         }
-        bytes += value.len();
-        found.push(read(key, value)?);
-        Ok(ControlFlow::Continue(()))
+        Ok(taken)
     })?;
-    Ok((found, has_more))
+    Ok((found, room.has_more))
 }
 
 fn extent(page: &Page) -> (u32, Direction) {
@@ -127,22 +127,23 @@ fn id_of(key: &[u8]) -> Result<Timestamp, StorageError> {
 }
 
 fn history<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, page: &Page) -> Result<Found, StorageError> {
-    let range = keys::messages(channel, page);
-    let mut messages = Messages::new(channel.clone());
-    let (ids, mut has_more) = page_of(store.kv(), &range, extent(page), |key, value| {
-        let (id, record) = (id_of(key)?, decode::<MessageRecordRef<'_>>(key, value)?);
-        messages.push(id, record.user, record.text).map_err(|invalid| damaged(key, invalid.to_string()))?;
-        Ok(id)
+    let (mut shown, mut ids, mut room) = (Messages::new(channel.clone()), Vec::new(), Room::of(page.limit));
+    messages::walk(store.kv(), channel, page, &mut |(id, ..), packed| {
+        room.take(packed.len())?;
+        shown.push(id, packed);
+        ids.push(id);
+        ControlFlow::Continue(())
     })?;
+    let mut has_more = room.has_more;
     let (starred, full_at) = stars_of(store.kv(), channel, &ids, extent(page).1)?;
     if let Some(id) = full_at {
-        messages.cut_at(id);
+        shown.cut_at(id);
         has_more = true;
     }
     for (id, users) in starred {
-        messages.star(id, users);
+        shown.star(id, users);
     }
-    Ok(Found::Messages { messages, has_more })
+    Ok(Found::Messages { messages: shown, has_more })
 }
 
 /// Who starred which message.
@@ -189,7 +190,7 @@ fn stars<K: Kv>(
             has_more = true;
             break;
         }
-        let message = message_in(store, channel, id)?;
+        let message = with_stars(store, messages::read(store.kv(), channel, id)?)?;
         bytes += message.text.as_str().len() + message.starred_by.iter().map(|user| user.as_str().len()).sum::<usize>();
         messages.push(message);
     }

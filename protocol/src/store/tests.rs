@@ -6,7 +6,7 @@ use crate::operation::{
     Action, Channel, Found, LoggedOperation, Message, Operation, OperationError, Outcome, Page, Query, Text, UserName,
 };
 use crate::sim::disk::SimDisk;
-use crate::storage::kv::{Kv, Table, WriteBatch};
+use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, WriteBatch};
 use crate::storage::tests::{History, channel, owner, posting};
 use crate::storage::{StorageError, Verdict};
 use crate::store::changes::encode;
@@ -187,6 +187,85 @@ fn api_history_pages_neither_repeat_nor_skip() {
             assert_eq!(seen, vec![10, 20, 30, 40, 50, 60, 70], "limit {limit}, ascending {ascending}");
         }
     }
+}
+
+/// Entries of several posts each to three channels, some of them long, so that runs end within an entry.
+fn busy(random: &mut fastrand::Rng) -> (Bench, Vec<(u64, &'static str)>, Vec<Operation>) {
+    let (mut bench, mut posted, mut asked, mut at) = (Bench::new(), Vec::new(), Vec::new(), 1);
+    for entry in 0..12 {
+        at += random.u64(1..4);
+        let operations = (0..random.u64(1..12)).map(|n| {
+            let name = ["general", "other", "a"][random.usize(0..3)];
+            posted.push((at + n, name));
+            let text = "x".repeat(if random.u8(0..4) == 0 { 3_000 } else { 5 });
+            posting("ada", &format!("{entry}-{n}"), name, &text)
+        });
+        let operations: Vec<_> = operations.collect();
+        asked.extend_from_slice(&operations);
+        let next = at + operations.len() as u64;
+        bench.run(at, operations);
+        at = next;
+    }
+    (bench, posted, asked)
+}
+
+#[test]
+fn api_pages_are_what_lies_between_their_bounds_however_runs_lie() {
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..20 {
+        let (mut bench, posted, asked) = busy(&mut random);
+        for ((id, name), verdict) in posted.iter().zip(bench.examine(&asked)) {
+            let Verdict::Known(Outcome::Message(message), _) = verdict else { panic!("{verdict:?}") };
+            assert_eq!((message.id, message.channel), (Timestamp(*id), channel(name)));
+        }
+        let last = posted.last().expect("one").0;
+        for (id, name) in (0..=last + 1).map(|id| (id, posted.iter().find(|(known, _)| *known == id))) {
+            let found = locate(&bench.disk, Timestamp(id)).expect("reads");
+            assert_eq!(found, name.map(|(_, name)| channel(name)), "{id}");
+            if name.is_some() {
+                assert_eq!(bench.message(id).id, Timestamp(id));
+            }
+        }
+        for _ in 0..500 {
+            let name = ["general", "other", "a"][random.usize(0..3)];
+            let mut bound = || (random.u8(0..3) > 0).then(|| Timestamp(random.u64(0..last + 3)));
+            let (before, after) = (bound(), bound());
+            let page = Page { limit: random.u32(1..30), before, after, ascending: random.bool() };
+            let is_between =
+                |id: u64| before.is_none_or(|before| id < before.0) && after.is_none_or(|after| id > after.0);
+            let known = posted.iter().filter(|(id, channel)| *channel == name && is_between(*id));
+            let mut expected: Vec<u64> = known.map(|(id, _)| *id).collect();
+            if !page.ascending {
+                expected.reverse();
+            }
+            let has_more = expected.len() > page.limit as usize;
+            expected.truncate(page.limit as usize);
+            assert_eq!(bench.ids(history(name, page)), (expected, has_more), "{page:?} of {name}");
+        }
+        for (id, _) in &posted {
+            bench.run(1_000 + id, vec![starring("ada", &format!("star-{id}"), *id, true)]);
+        }
+        let stars = Query::Stars { channel: channel("other"), user: None, page: page(100) };
+        let (ids, _) = bench.ids(history("other", page(100)));
+        assert_eq!(bench.ids(stars), (ids, false));
+    }
+}
+
+#[test]
+fn section_4_a_busy_channel_has_far_fewer_pairs_than_messages() {
+    let mut bench = Bench::new();
+    let posts = (0..100).map(|n| posting("ada", &format!("k{n}"), "general", &"x".repeat(256))).collect();
+    bench.run(10, posts);
+    let mut kinds = std::collections::BTreeMap::<u8, usize>::new();
+    bench
+        .disk
+        .scan(Table::Store, &KeyRange::all(), Direction::Forward, &mut |key, _| {
+            *kinds.entry(key[0]).or_default() += 1;
+            Ok(std::ops::ControlFlow::Continue(()))
+        })
+        .expect("reads");
+    let expected = [(b'a', 1), (b'c', 1), (b'i', 1), (b'k', 100), (b'm', 7), (b'x', 1)];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected, "16 texts of 256 bytes are a run");
 }
 
 #[test]
@@ -389,6 +468,9 @@ fn s5_what_cannot_be_carried_out_has_no_effect_on_any_replica() {
     let hopeless = vec![starring("ada", "a", 9, true), only_posting("ada", "b", "nowhere", "hi")];
     assert_eq!(bench.run(20, hopeless), vec![Outcome::Aborted, Outcome::Aborted]);
     assert_eq!(bench.run(10, vec![posting("eve", "c", "new", "again")]), vec![Outcome::Aborted], "its id is taken");
+    assert_eq!(bench.run(15, vec![posting("eve", "d", "new", "late")]), vec![Outcome::Aborted], "later ones are there");
+    let own = vec![posting("eve", "e", "general", "hi"), starring("eve", "f", 30, true)];
+    assert!(matches!(bench.run(30, own)[..], [Outcome::Message(_), Outcome::Aborted]), "it was not there for R-2");
     assert_eq!(bench.message(10).user, user("ada"));
     assert!(bench.ask(Query::Channel { channel: channel("new") }).is_err());
 }
@@ -437,7 +519,7 @@ fn s5_a_restart_drops_the_same_keys() {
 fn s5_a_damaged_store_is_an_error_and_not_a_panic() {
     let mut bench = filled(2);
     let mut batch = crate::storage::kv::WriteBatch::default();
-    let key = super::keys::message(&channel("general"), Timestamp(10));
+    let key = keys::run(&channel("general"), Timestamp(10));
     batch.put(crate::storage::kv::Table::Store, key.clone(), vec![0xff]);
     bench.disk.write(batch.clone()).expect("writes");
     let damaged = |bench: &Bench| {
