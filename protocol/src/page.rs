@@ -71,7 +71,7 @@ impl Messages {
     /// This one of them goes, with all that follow.
     pub(crate) fn cut_at(&mut self, id: Timestamp) {
         let (mut count, mut last, mut rest) = (0, None, self.packed.0.as_slice());
-        while let Some(((found, ..), others)) = unpack(rest).ok().filter(|((found, ..), _)| *found != id) {
+        while let Some(((found, ..), others)) = unpack(rest).filter(|((found, ..), _)| *found != id) {
             (count, last, rest) = (count + 1, Some(found), others);
         }
         let end = self.packed.0.len() - rest.len();
@@ -109,7 +109,7 @@ impl Messages {
         let mut rest = self.packed.0.as_slice();
         std::iter::from_fn(move || {
             let (id, user, text);
-            ((id, user, text), rest) = unpack(rest).ok()?;
+            ((id, user, text), rest) = unpack(rest)?;
             let starred_by = self.stars.get(&id).map_or(&[][..], Vec::as_slice);
             Some(MessageRef { id, channel: &self.channel, user, text, starred_by })
         })
@@ -136,12 +136,17 @@ pub(crate) fn pack<'a>(records: impl Iterator<Item = Record<'a>> + Clone) -> Vec
     })
 }
 
-/// The first of packed messages, and the rest.
+/// The first of packed messages, and the rest; none when there is none, or it is malformed.
+fn unpack(packed: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    postcard::take_from_bytes(packed).ok()
+}
+
+/// The same, of bytes that come from network or disk.
 ///
 /// # Errors
 /// When there is none, or it is malformed.
-pub(crate) fn unpack(packed: &[u8]) -> Result<(Record<'_>, &[u8]), String> {
-    let (record, rest): (Record<'_>, _) = postcard::take_from_bytes(packed).map_err(|error| error.to_string())?;
+pub(crate) fn unpack_checked(packed: &[u8]) -> Result<(Record<'_>, &[u8]), String> {
+    let (record, rest) = unpack(packed).ok_or("a malformed message")?;
     UserName::check(record.1).and_then(|()| Text::check(record.2)).map_err(|invalid| invalid.to_string())?;
     Ok((record, rest))
 }
@@ -152,7 +157,7 @@ impl<'de> Deserialize<'de> for Messages {
         let (channel, packed, stars) = Sent::deserialize(deserializer)?;
         let (mut count, mut last, mut rest) = (0, None, packed.0.as_slice());
         while !rest.is_empty() {
-            let ((id, ..), others) = unpack(rest).map_err(D::Error::custom)?;
+            let ((id, ..), others) = unpack_checked(rest).map_err(D::Error::custom)?;
             (count, last, rest) = (count + 1, Some(id), others);
         }
         Ok(Self { channel, packed, stars, count, last })

@@ -182,7 +182,7 @@ fn runs_of<K: Kv>(kv: &K, channel: &ChannelName, page: &Page) -> Result<KeyRange
 fn records<'v>(key: &[u8], run: &'v [u8]) -> Result<Vec<(Record<'v>, &'v [u8])>, StorageError> {
     let (mut found, mut rest) = (Vec::new(), run);
     while !rest.is_empty() {
-        let (record, others) = page::unpack(rest).map_err(|invalid| damaged(key, invalid))?;
+        let (record, others) = page::unpack_checked(rest).map_err(|invalid| damaged(key, invalid))?;
         found.push((record, &rest[..rest.len() - others.len()]));
         rest = others;
     }
