@@ -1,7 +1,7 @@
 //! and section 2, at one voter.
 
 use super::*;
-use crate::ids::NodeId;
+use crate::ids::{ClusterId, NodeId};
 use crate::message::{BallotAnswer, Refusal};
 use crate::testing::{all_letters, at, entry, letters, node, notes, recovered, requests, setup, view, witness};
 
@@ -286,6 +286,14 @@ fn section_2_two_views_of_one_number_stop_the_node() {
     let effects = replica.step(at(1), Input::Learnt { view: view(1, 2, &[1, 2, 3], 2) });
     assert!(matches!(effects.as_slice(), [Effect::Halt(_)]));
     assert!(replica.step(at(1), Input::Learnt { view: view(1, 3, &[1, 2, 3], 2) }).as_slice().is_empty());
+}
+
+#[test]
+fn section_2_a_view_of_another_cluster_is_never_its_own() {
+    let mut replica = replica();
+    let stray = View { cluster: ClusterId(8), ..view(2, 3, &[1, 3], 1) };
+    assert!(replica.step(at(1), Input::Learnt { view: stray }).as_slice().is_empty());
+    assert!(!replica.step(at(1), Input::Learnt { view: view(2, 3, &[1, 3], 1) }).as_slice().is_empty());
 }
 
 #[test]
