@@ -52,10 +52,10 @@ impl Messages {
     /// These, which are all of that channel.
     #[must_use]
     pub fn of(channel: ChannelName, messages: &[Message]) -> Self {
-        let mut page = Self::new(channel);
+        let records = messages.iter().map(|message| (message.id, message.user.as_str(), message.text.as_str()));
+        let (packed, last) = (Packed(pack(records)), messages.last().map(|message| message.id));
+        let mut page = Self { packed, count: messages.len(), last, ..Self::new(channel) };
         for message in messages {
-            let record = (message.id, message.user.as_str(), message.text.as_str());
-            page.push(message.id, &pack(std::iter::once(record)));
             page.star(message.id, message.starred_by.clone());
         }
         page

@@ -148,7 +148,7 @@ fn apply_action<'e, K: Kv>(
                 }
                 hints.saw_channel(channel);
             }
-            new_messages.add(channel, (logged.at, user, text));
+            new_messages.add(channel, (logged.at, user.as_str(), text.as_str()));
             let (id, channel, user, text) = (logged.at, channel.clone(), user.clone(), text.clone());
             Ok(Outcome::Message(Message { id, channel, user, text, starred_by: Vec::new() }))
         }

@@ -22,7 +22,7 @@
 
 use crate::ids::{Incarnation, Index, Timestamp, ViewNumber, Voter};
 use crate::operation::{ChannelName, KeyOwner, Page, UserName};
-use crate::storage::kv::KeyRange;
+use crate::storage::kv::{Direction, KeyRange};
 
 /// The key of [`super::State`].
 pub(super) const STATE: &[u8] = b"a";
@@ -113,6 +113,11 @@ pub(super) fn user_star(channel: &ChannelName, user: &UserName, id: Timestamp) -
 
 pub(super) fn user_starred(channel: &ChannelName, user: &UserName, page: &Page) -> KeyRange {
     ids(compose(b'u', &[channel.as_str(), user.as_str()], None), page)
+}
+
+/// In which direction a page goes where the newest comes first.
+pub(super) fn direction(page: &Page) -> Direction {
+    if page.ascending { Direction::Reverse } else { Direction::Forward }
 }
 
 /// The id at the end of a key, where the newest comes first.

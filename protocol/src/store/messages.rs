@@ -21,9 +21,6 @@ use std::ops::ControlFlow;
 /// A run whose texts are this long is not continued. Bytes; about a block of an engine, which is read as a whole for one message, too.
 const RUN_BYTES_MAX: usize = 4096;
 
-/// Id, author, text.
-type Posted<'e> = (Timestamp, &'e UserName, &'e Text);
-
 /// Of each channel its runs, and of each run how much older than the key's id its messages are, the oldest first. Microseconds.
 type Places<'a> = Vec<(&'a str, Vec<Vec<u64>>)>;
 
@@ -38,7 +35,7 @@ pub(super) struct Place {
 pub(super) struct NewMessages<'e> {
     /// The highest instant of all entries before, and of this one's operations so far.
     last: Timestamp,
-    channels: BTreeMap<&'e ChannelName, Vec<Posted<'e>>>,
+    channels: BTreeMap<&'e ChannelName, Vec<Record<'e>>>,
 }
 
 impl<'e> NewMessages<'e> {
@@ -55,8 +52,8 @@ impl<'e> NewMessages<'e> {
     }
 
     /// One more, whose instant follows.
-    pub(super) fn add(&mut self, channel: &'e ChannelName, posted: Posted<'e>) {
-        self.channels.entry(channel).or_default().push(posted);
+    pub(super) fn add(&mut self, channel: &'e ChannelName, record: Record<'e>) {
+        self.channels.entry(channel).or_default().push(record);
     }
 
     /// Writes them down. Goes last in an entry: its own operations do not find them.
@@ -68,8 +65,7 @@ impl<'e> NewMessages<'e> {
             let (mut ages, mut rest) = (Vec::new(), posted.as_slice());
             while let [(oldest, ..), ..] = rest {
                 let (run, others) = rest.split_at(run_length(rest));
-                let newest_first = run.iter().rev().map(|(id, user, text)| (*id, user.as_str(), text.as_str()));
-                changes.put(keys::run(channel, *oldest), page::pack(newest_first));
+                changes.put(keys::run(channel, *oldest), page::pack(run.iter().rev().copied()));
                 ages.push(run.iter().map(|(id, ..)| newest.0 - id.0).collect());
                 rest = others;
             }
@@ -80,11 +76,11 @@ impl<'e> NewMessages<'e> {
 }
 
 /// How many of these make a run.
-fn run_length(posted: &[Posted<'_>]) -> usize {
+fn run_length(posted: &[Record<'_>]) -> usize {
     let mut bytes = 0;
-    let is_continued = |(.., text): &&Posted<'_>| {
+    let is_continued = |(.., text): &&Record<'_>| {
         let is_continued = bytes < RUN_BYTES_MAX;
-        bytes += text.as_str().len();
+        bytes += text.len();
         is_continued
     };
     posted.iter().take_while(is_continued).count()
@@ -142,22 +138,21 @@ pub(super) fn walk<K: Kv>(
     kv: &K,
     channel: &ChannelName,
     page: &Page,
-    visit: &mut dyn FnMut(Record<'_>, &[u8]) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(Timestamp, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), StorageError> {
     let is_early = |id| page.after.is_some_and(|after| id <= after);
     let is_late = |id| page.before.is_some_and(|before| id >= before);
-    let direction = if page.ascending { Direction::Reverse } else { Direction::Forward };
-    kv.scan(Table::Store, &runs_of(kv, channel, page)?, direction, &mut |key, value| {
+    kv.scan(Table::Store, &runs_of(kv, channel, page)?, keys::direction(page), &mut |key, value| {
         let mut records = records(key, value)?;
         if page.ascending {
             records.reverse();
         }
-        for (record, packed) in records {
+        for ((id, ..), packed) in records {
             let (is_before, is_behind) = match page.ascending {
-                true => (is_early(record.0), is_late(record.0)),
-                false => (is_late(record.0), is_early(record.0)),
+                true => (is_early(id), is_late(id)),
+                false => (is_late(id), is_early(id)),
             };
-            if is_behind || (!is_before && visit(record, packed).is_break()) {
+            if is_behind || (!is_before && visit(id, packed).is_break()) {
                 return Ok(ControlFlow::Break(()));
             }
         }

@@ -118,24 +118,20 @@ fn page_of<K: Kv, T>(
     Ok((found, room.has_more))
 }
 
-fn extent(page: &Page) -> (u32, Direction) {
-    (page.limit, if page.ascending { Direction::Reverse } else { Direction::Forward })
-}
-
 fn id_of(key: &[u8]) -> Result<Timestamp, StorageError> {
     keys::id_of(key).ok_or_else(|| damaged(key, "ends with no id"))
 }
 
 fn history<K: Kv>(store: &Changes<'_, K>, channel: &ChannelName, page: &Page) -> Result<Found, StorageError> {
     let (mut shown, mut ids, mut room) = (Messages::new(channel.clone()), Vec::new(), Room::of(page.limit));
-    messages::walk(store.kv(), channel, page, &mut |(id, ..), packed| {
+    messages::walk(store.kv(), channel, page, &mut |id, packed| {
         room.take(packed.len())?;
         shown.push(id, packed);
         ids.push(id);
         ControlFlow::Continue(())
     })?;
     let mut has_more = room.has_more;
-    let (starred, full_at) = stars_of(store.kv(), channel, &ids, extent(page).1)?;
+    let (starred, full_at) = stars_of(store.kv(), channel, &ids, keys::direction(page))?;
     if let Some(id) = full_at {
         shown.cut_at(id);
         has_more = true;
@@ -183,7 +179,7 @@ fn stars<K: Kv>(
         Some(user) => keys::user_starred(channel, user, page),
         None => keys::starred(channel, page),
     };
-    let (ids, mut has_more) = page_of(store.kv(), &range, extent(page), |key, _| id_of(key))?;
+    let (ids, mut has_more) = page_of(store.kv(), &range, (page.limit, keys::direction(page)), |key, _| id_of(key))?;
     let (mut messages, mut bytes) = (Vec::new(), 0);
     for id in ids {
         if bytes >= PAGE_BYTES_MAX {
