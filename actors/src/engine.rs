@@ -2,7 +2,7 @@
 //! some keyspaces (`tables.rs`).
 //!
 //! - A batch is one record of the engine's journal, which is replayed in order up to the first torn record: so batches are
-//!   whole and in order after a crash, and a flush is one `fdatasync` of the journal.
+//!   whole and in order after a crash, and a flush is one `fdatasync` of the journal. What was not flushed goes with the process.
 //! - The journals are walked before the engine reads them (`journal.rs`), and flushes are counted, in the engine and beside it
 //!   (`mark.rs`): what a power loss left torn is dropped, and what was flushed is there, or the directory is refused.
 //! - A directory is locked while it is open, and is whole or not there: a half-created one is created again.
@@ -34,7 +34,8 @@ const CACHE_BYTES: u64 = 48 << 20;
 /// The largest journal before keyspaces that lag behind are written out: bounds what a start replays. Bytes.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Threads that write buffers out and merge tables. With two, the first asks itself again and again to leave a merge to the
-/// second, for as long as that one is at work: a quarter of all that the cluster computes.
+/// second, for as long as that one is at work: a quarter of all that the cluster computes. And with two, one could seal a buffer after
+/// the other had flushed the journal for it: a table would hold a part of a batch that the journal may yet lose.
 const WORKERS: usize = 1;
 /// Files of tables that are held open.
 const OPEN_FILES_MAX: usize = 200;
@@ -208,6 +209,9 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .max_cached_files(Some(OPEN_FILES_MAX))
         .max_journaling_size(JOURNAL_BYTES_MAX)
         .worker_threads(WORKERS)
+        // Of batches: nothing is promised before its flush, which hands over what was gathered until then. (Keyspaces go on handing
+        // over what they do by themselves: a clear must be in the journal before its files go.)
+        .manual_journal_persist(true)
         .open()
         .map_err(engine_error)
 }

@@ -8,7 +8,8 @@
 //!   back says so once, and then shows the page as if it were on the disk (section 9). The mark (`mark.rs`) says whether that
 //!   is all that was flushed; until it has, the old file is kept.
 //!
-//! A batch is whole when its structure and its checksum are, and it is later than the one before. Numbers are little-endian:
+//! A batch is whole when its structure and its checksum are, and, if it has items, it is later than the last one that had: the engine counts on
+//! from the items that it finds at a start, and may give a clear's number out again. Numbers are little-endian:
 //!
 //! ```text
 //! start: 1, items (4), sequence number (8)         end: 3, XXH3 of all items (8), "FJL", 3
@@ -39,7 +40,7 @@ const COPY_BYTES: u64 = 1 << 20;
 struct Walked {
     /// Where the last whole batch ends. Bytes from the beginning.
     end: u64,
-    /// The sequence number of the last whole batch.
+    /// The sequence number of the last whole batch with items.
     last: Option<u64>,
     /// Something else than zeros, which stand where nothing was written yet, lies behind.
     has_rest: bool,
@@ -100,12 +101,14 @@ fn walk(journal: &Path, after: Option<u64>) -> io::Result<Walked> {
     let length = file.metadata()?.len();
     let mut reader = Reader { source: BufReader::with_capacity(1 << 16, file), read: 0, length, hasher: Xxh3::new() };
     let mut walked = Walked { end: 0, last: after, has_rest: false };
-    while let Some(number) = reader.batch()? {
-        if walked.last.is_some_and(|last| number <= last) {
-            break;
+    while let Some(Batch { number, has_items }) = reader.batch()? {
+        if has_items {
+            if walked.last.is_some_and(|last| number <= last) {
+                break;
+            }
+            walked.last = Some(number);
         }
         walked.end = reader.read;
-        walked.last = Some(number);
     }
     walked.has_rest = has_rest(journal, walked.end)?;
     Ok(walked)
@@ -140,6 +143,12 @@ fn copy(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
         }
         copy.write_all(&buffer)?;
     }
+}
+
+/// A whole batch.
+struct Batch {
+    number: u64,
+    has_items: bool,
 }
 
 /// Reads records. What is none is `None`, and so is the end of the file.
@@ -184,25 +193,28 @@ impl Reader {
         Ok(Some(()))
     }
 
-    /// The sequence number of the batch that begins here, if it is whole.
-    fn batch(&mut self) -> io::Result<Option<u64>> {
+    /// The batch that begins here, if it is whole.
+    fn batch(&mut self) -> io::Result<Option<Batch>> {
         let Some([START]) = self.take()? else { return Ok(None) };
         let (Some(items), Some(number)) = (self.take()?, self.take()?) else { return Ok(None) };
         self.hasher.reset();
+        let mut has_items = false;
         for _ in 0..u32::from_le_bytes(items) {
-            if self.item()?.is_none() {
-                return Ok(None);
+            match self.item()? {
+                Some(kind) => has_items |= kind == ITEM,
+                None => return Ok(None),
             }
         }
         let Some([END]) = self.take()? else { return Ok(None) };
         let (sum, magic) = (self.take()?, self.take()?);
         let is_whole = sum.map(u64::from_le_bytes) == Some(self.hasher.digest()) && magic == Some(MAGIC);
-        Ok(is_whole.then(|| u64::from_le_bytes(number)))
+        Ok(is_whole.then(|| Batch { number: u64::from_le_bytes(number), has_items }))
     }
 
-    fn item(&mut self) -> io::Result<Option<()>> {
+    /// Which kind of record comes next, all of which is there.
+    fn item(&mut self) -> io::Result<Option<u8>> {
         match self.take_item()? {
-            Some([CLEAR]) => self.skip_item(8),
+            Some([CLEAR]) => Ok(self.skip_item(8)?.map(|()| CLEAR)),
             Some([ITEM]) => {
                 // Kind, compression and keyspace.
                 if self.skip_item(10)?.is_none() {
@@ -213,7 +225,8 @@ impl Reader {
                 else {
                     return Ok(None);
                 };
-                self.skip_item(u64::from(u16::from_le_bytes(key)) + u64::from(u32::from_le_bytes(value)))
+                let bytes = u64::from(u16::from_le_bytes(key)) + u64::from(u32::from_le_bytes(value));
+                Ok(self.skip_item(bytes)?.map(|()| ITEM))
             }
             Some(_) | None => Ok(None),
         }

@@ -62,6 +62,7 @@ fn section_9_a_torn_journal_loses_only_what_was_not_flushed() {
     storage.perform(vec![write_log(&entries[0]), apply(&entries[0])]).expect("performs");
     let flushed = journal_length(directory.path());
     storage.perform(vec![apply(&entries[1])]).expect("performs, and flushes nothing");
+    drop(storage); // Hands over to the system what it gathered, without a flush.
     let written = journal_length(directory.path());
     assert!(flushed < written, "{flushed} {written}");
     let middle = (flushed + written) / 2;
@@ -81,6 +82,43 @@ fn section_9_a_torn_journal_loses_only_what_was_not_flushed() {
         drop(again);
         assert_eq!(open(left.path()).1.committed.0, Index(2));
         assert!(!left.path().join("engine/0.torn").exists());
+    }
+}
+
+#[test]
+fn section_9_what_was_not_flushed_goes_with_the_process_whole() {
+    let directory = TempDir::new().expect("a directory");
+    let (mut storage, _) = open(directory.path());
+    let entries = history(200);
+    storage.perform(vec![write_log(&entries[0]), apply(&entries[0])]).expect("performs");
+    // More than the engine gathers: the last batch that is handed over is torn.
+    let unflushed = entries[1..].iter().map(apply).collect();
+    storage.perform(unflushed).expect("performs, and flushes nothing");
+    let left = TempDir::new().expect("a directory");
+    copy_directory(directory.path(), left.path());
+    let (again, recovered) = open(left.path());
+    let kept = recovered.committed.0.0;
+    assert!(1 < kept && kept < 200, "{kept}");
+    assert_eq!((recovered.committed.1, again.log_span().1), (entries[kept as usize - 1].hash, Index(kept)));
+    assert_eq!(recovered.tail.len(), 0);
+}
+
+#[test]
+fn section_9_a_clear_that_the_process_did_not_survive_spoils_no_later_start() {
+    let directory = TempDir::new().expect("a directory");
+    let (mut storage, _) = open(directory.path());
+    let entries = history(2);
+    storage.perform(vec![write_log(&entries[0]), apply(&entries[0])]).expect("performs");
+    storage.kv_mut().clear(Table::Store).expect("clears");
+    let left = TempDir::new().expect("a directory");
+    copy_directory(directory.path(), left.path());
+    for _ in 0..3 {
+        let mut engine = Engine::open(left.path(), FaultPlan::default()).expect("opens");
+        engine.clear(Table::Store).expect("clears");
+        let mut batch = WriteBatch::default();
+        batch.put(Table::Store, vec![b'a'], vec![1]);
+        engine.write(batch).expect("writes");
+        engine.flush().expect("flushes");
     }
 }
 

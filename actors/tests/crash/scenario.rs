@@ -19,6 +19,7 @@ use lockstep_protocol::view::{Seat, View};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Entries of the history.
 const ENTRIES: u64 = 90;
@@ -76,8 +77,9 @@ pub struct History {
 fn entry(index: u64, prev_hash: Hash, text: &str) -> Arc<Entry> {
     let channel = ChannelName::new("general").expect("a name");
     let at = Timestamp(index * 1_000);
-    // So long that a few of them fill a buffer.
-    let text = Text::new(&format!("{text} {index} {}", "so that it takes some room. ".repeat(12))).expect("a text");
+    // So long that a few of them fill a buffer, and some more than what the engine gathers before it hands over.
+    let length = if index % 16 == 9 { 400 } else { 12 };
+    let text = Text::new(&format!("{text} {index} {}", "so that it takes some room. ".repeat(length))).expect("a text");
     let action = Action::Post { channel: channel.clone(), text, create_channel: true };
     let operation = Operation { owner: KeyOwner::new("ada", &format!("k{index}")).expect("a key"), action };
     let operations = vec![LoggedOperation { operation, channel, at }];
@@ -253,8 +255,20 @@ fn chunk(mut events: Vec<StorageEvent>) -> (Vec<Pair>, bool) {
     }
 }
 
+/// Waits until a directory is let go of: a process that another test is just starting holds all that this one has open until it runs.
+fn open_engine(directory: &Path, faults: &FaultPlan) -> Result<Engine, StorageError> {
+    loop {
+        match Engine::open(directory, faults.clone()) {
+            Err(StorageError::Engine(reason)) if reason.contains("is in use by another process") => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 /// What a directory holds.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     vote: u64,
     end: u64,
@@ -264,13 +278,26 @@ pub struct Found {
 }
 
 impl Found {
-    /// Opens it as a node does, and reads all of it.
+    /// Opens it as a node does, and reads all of it; and sees to it that the node's next lives remember, too.
     ///
     /// # Errors
     /// Why it is refused.
     pub fn read(directory: &Path) -> Result<Self, StorageError> {
+        let (found, mut storage) = Self::open(directory)?;
+        let later = found.vote + 1_000;
+        storage.perform(vec![vote(later)])?;
+        drop(storage);
+        let (again, _) = Self::open(directory)?;
+        let expected = Self { vote: later, ..found.clone() };
+        if again != expected {
+            return Err(StorageError::Engine(format!("a life later it holds {again:?}, not {expected:?}")));
+        }
+        Ok(found)
+    }
+
+    fn open(directory: &Path) -> Result<(Self, Storage<Engine>), StorageError> {
         let faults = FaultPlan { buffer_bytes: Some(BUFFER_BYTES), ..FaultPlan::default() };
-        let engine = Engine::open(directory, faults)?;
+        let engine = open_engine(directory, &faults)?;
         let (mut storage, recovered) = Storage::open(engine, Voter::Replica(NodeId(1)), Incarnation(7), &limits())?;
         let scanned = scan(&storage.kv_mut().freeze())?;
         let (first, end) = storage.log_span();
@@ -282,6 +309,7 @@ impl Found {
         let (index, hash) = storage.applied();
         assert_eq!((scanned.index, scanned.hash), (index, hash), "a scan reads what is there");
         let vote = recovered.vote.map_or(0, |vote| vote.view.number.0);
-        Ok(Self { vote, end: end.0, records, committed: (index.0, hash), digest: scanned.digest })
+        let found = Self { vote, end: end.0, records, committed: (index.0, hash), digest: scanned.digest };
+        Ok((found, storage))
     }
 }
