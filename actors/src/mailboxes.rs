@@ -14,7 +14,8 @@
 
 use actix::dev::SendError;
 use actix::{Message, Recipient};
-use lockstep_protocol::route::{Delivery, MachineName};
+pub use lockstep_protocol::route::ActorName;
+use lockstep_protocol::route::{Delivery, by_actor};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,43 +31,6 @@ const OVERFLOWS_PER_LINE: u64 = 1_000;
 #[rtype(result = "()")]
 pub struct Deliver(pub Vec<Delivery>);
 
-/// The actors of a node that host machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActorName {
-    /// Replica, coordinator and reads.
-    TransactionCoordinator,
-    /// The lock table.
-    LockManager,
-    /// Election, campaign and birth.
-    Election,
-    /// Heartbeats.
-    Heartbeat,
-    /// Synchronisation.
-    Sync,
-}
-
-impl ActorName {
-    /// All of them, in the order of [`Mailboxes::new`].
-    pub const ALL: [Self; 5] =
-        [Self::TransactionCoordinator, Self::LockManager, Self::Election, Self::Heartbeat, Self::Sync];
-
-    /// Who hosts this machine.
-    #[must_use]
-    pub fn hosting(machine: MachineName) -> Self {
-        match machine {
-            MachineName::Replica | MachineName::Coordinator | MachineName::Reads => Self::TransactionCoordinator,
-            MachineName::Locks => Self::LockManager,
-            MachineName::Heartbeat => Self::Heartbeat,
-            MachineName::Election | MachineName::Campaign | MachineName::Birth => Self::Election,
-            MachineName::Sync => Self::Sync,
-        }
-    }
-
-    fn place(self) -> usize {
-        self as usize
-    }
-}
-
 /// The letter was not delivered: the mailbox is full, or the node is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped;
@@ -75,7 +39,7 @@ pub struct Dropped;
 #[derive(Debug)]
 pub struct Mailboxes {
     recipients: [Recipient<Deliver>; 5],
-    /// States that wait. Held while anything is put into the mailbox, so that nothing overtakes them.
+    /// States that wait. Held while they are put into the mailbox, so that no later ones overtake them.
     states: [Mutex<Vec<Delivery>>; 5],
     overflows: AtomicU64,
 }
@@ -91,6 +55,12 @@ impl Mailboxes {
     pub fn deliver_surely(&self, deliveries: Vec<Delivery>) {
         for (actor, deliveries) in by_actor(deliveries) {
             let mut states = self.states(actor);
+            if states.is_empty() {
+                // Whom the message wakes may want them next: it must not find them held.
+                drop(states);
+                self.push_surely(actor, deliveries);
+                continue;
+            }
             let mut all = std::mem::take(&mut *states);
             all.extend(deliveries);
             self.push_surely(actor, all);
@@ -118,11 +88,11 @@ impl Mailboxes {
     }
 
     fn states(&self, actor: ActorName) -> MutexGuard<'_, Vec<Delivery>> {
-        self.states[actor.place()].lock().unwrap_or_else(PoisonError::into_inner)
+        self.states[actor as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push_surely(&self, actor: ActorName, deliveries: Vec<Delivery>) {
-        let recipient = &self.recipients[actor.place()];
+        let recipient = &self.recipients[actor as usize];
         match recipient.try_send(Deliver(deliveries)) {
             Ok(()) => {}
             Err(SendError::Full(deliver)) => {
@@ -143,7 +113,7 @@ impl Mailboxes {
         for (actor, deliveries) in by_actor(deliveries) {
             // They may not be lost, as what follows may.
             self.deliver_states(actor);
-            match self.recipients[actor.place()].try_send(Deliver(deliveries)) {
+            match self.recipients[actor as usize].try_send(Deliver(deliveries)) {
                 Ok(()) => {}
                 Err(SendError::Full(_)) => {
                     self.count_overflow(actor, "a letter or call was dropped");
@@ -163,19 +133,6 @@ impl Mailboxes {
     }
 }
 
-/// One message an actor, so that what was told together is heard together; order within an actor is kept.
-fn by_actor(deliveries: Vec<Delivery>) -> Vec<(ActorName, Vec<Delivery>)> {
-    let mut groups: Vec<(ActorName, Vec<Delivery>)> = Vec::with_capacity(1);
-    for delivery in deliveries {
-        let actor = ActorName::hosting(delivery.machine());
-        match groups.iter_mut().find(|(name, _)| *name == actor) {
-            Some((_, group)) => group.push(delivery),
-            None => groups.push((actor, vec![delivery])),
-        }
-    }
-    groups
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +142,7 @@ mod tests {
     #[test]
     fn every_actor_has_its_place() {
         for (place, actor) in ActorName::ALL.into_iter().enumerate() {
-            assert_eq!(actor.place(), place);
+            assert_eq!(actor as usize, place);
         }
     }
 

@@ -33,7 +33,7 @@ use lockstep_protocol::message::Envelope;
 use lockstep_protocol::operation::{Answer, OperationError};
 use lockstep_protocol::read::Reads;
 use lockstep_protocol::replica::Replica;
-use lockstep_protocol::route::{self, Known, LetterRefused};
+use lockstep_protocol::route::{self, Delivery, Known, LetterRefused};
 use lockstep_protocol::status::NodeStatus;
 use lockstep_protocol::storage::scan::scan;
 use lockstep_protocol::storage::{Recovered, StorageError, StorageEvent};
@@ -41,10 +41,11 @@ use lockstep_protocol::store::VIEWS_MAX;
 use lockstep_protocol::sync::Sync;
 use lockstep_protocol::verify::{FreezeAnswer, ScanAnswer};
 use lockstep_protocol::view::View;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long a client's call may wait at a node: longer than any gateway waits, so that nothing is kept for ever.
 const CALL_PATIENCE: Duration = Duration::from_secs(60);
@@ -253,15 +254,43 @@ pub struct Node {
     frozen: Arc<Mutex<Option<(u64, Frozen)>>>,
 }
 
-/// Forgets a request whose caller went away.
+/// Calls that wait for their answers, in order. Forgotten when their caller goes away.
 struct Waits<'a> {
     hands: &'a Hands,
-    request: RequestId,
+    waiting: VecDeque<(RequestId, bool, oneshot::Receiver<Answer>)>,
+}
+
+impl Waits<'_> {
+    /// What the machines hear of a call.
+    fn open(&mut self, call: ClientCall) -> Delivery {
+        let is_write = !matches!(call, ClientCall::Read(_));
+        let (request, receiver) = self.hands.pending.open();
+        self.waiting.push_back((request, is_write, receiver));
+        match call {
+            ClientCall::Write(operation) => route::submit(request, operation),
+            ClientCall::Read(query) => route::query(request, query),
+            ClientCall::Operator(call) => route::operator(request, call),
+        }
+    }
+
+    /// The answer to each, or none that came in time, and whether it was a write.
+    async fn answers(&mut self, patience: Duration) -> Vec<(bool, Option<Answer>)> {
+        let mut answers = Vec::with_capacity(self.waiting.len());
+        let all = async {
+            while let Some((_, is_write, receiver)) = self.waiting.front_mut() {
+                answers.push((*is_write, receiver.await.ok()));
+                self.waiting.pop_front();
+            }
+        };
+        let _ = actix_rt::time::timeout(patience, all).await; // Behind one that is late others may have come.
+        answers.extend(self.waiting.iter_mut().map(|(_, is_write, receiver)| (*is_write, receiver.try_recv().ok())));
+        answers
+    }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.hands.pending.forget(self.request);
+        self.waiting.iter().for_each(|(request, ..)| self.hands.pending.forget(*request));
     }
 }
 
@@ -300,30 +329,23 @@ impl Node {
         self.hands.deliver_surely(route::watch_ended(address));
     }
 
-    /// A client's call, until its answer.
-    pub async fn call(&self, call: ClientCall) -> Answer {
-        let is_write = !matches!(call, ClientCall::Read(_));
-        let (request, receiver) = self.hands.pending.open();
-        let _waits = Waits { hands: &self.hands, request };
-        let delivery = match call {
-            ClientCall::Write(operation) => route::submit(request, operation),
-            ClientCall::Read(query) => route::query(request, query),
-            ClientCall::Operator(call) => route::operator(request, call),
+    /// Calls that came together, until all are answered. One actor hears them: all of them find room in its mailbox, or none.
+    pub async fn calls(&self, known: ViewNumber, calls: Vec<ClientCall>) -> CallReplies {
+        let count = calls.len();
+        let mut waits = Waits { hands: &self.hands, waiting: VecDeque::with_capacity(count) };
+        let deliveries = calls.into_iter().map(|call| waits.open(call)).collect();
+        let answers = if self.hands.deliver_if_room(deliveries) {
+            let told = waits.answers(CALL_PATIENCE).await.into_iter();
+            told.map(|(is_write, answer)| answer.unwrap_or_else(|| self.nothing_said(is_write))).collect()
+        } else {
+            vec![Answer::Failed(OperationError::Overloaded); count]
         };
-        if !self.hands.deliver_if_room(vec![delivery]) {
-            return Answer::Failed(OperationError::Overloaded);
-        }
-        match actix_rt::time::timeout(CALL_PATIENCE, receiver).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) if is_write => Answer::Failed(OperationError::OutcomeUnknown),
-            Ok(Err(_)) | Err(_) => Answer::Failed(self.not_primary()),
-        }
+        CallReplies { answers, view: self.leading(known).view }
     }
 
-    /// Calls that came together.
-    pub async fn calls(&self, known: ViewNumber, calls: Vec<ClientCall>) -> CallReplies {
-        let answers = futures_util::future::join_all(calls.into_iter().map(|call| self.call(call))).await;
-        CallReplies { answers, view: self.leading(known).view }
+    /// What a caller is told to whom the machines said nothing.
+    fn nothing_said(&self, is_write: bool) -> Answer {
+        Answer::Failed(if is_write { OperationError::OutcomeUnknown } else { self.not_primary() })
     }
 
     fn not_primary(&self) -> OperationError {
@@ -471,5 +493,30 @@ impl Node {
     /// Flushes and closes the disk. The machines' later wishes are lost, as in a crash.
     pub fn stop(self) {
         self.storage.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hands::tests::{Probe, hands};
+    use lockstep_protocol::ids::Timestamp;
+    use lockstep_protocol::operation::Query;
+
+    #[actix_rt::test]
+    async fn a_call_that_is_late_keeps_no_other_answer_back() {
+        let hands = hands(&Probe::default());
+        let mut waits = Waits { hands: &hands, waiting: VecDeque::new() };
+        let _heard: Vec<_> =
+            (1..=3).map(|id| waits.open(ClientCall::Read(Query::Message { id: Timestamp(id) }))).collect();
+        let requests: Vec<_> = waits.waiting.iter().map(|(request, ..)| *request).collect();
+        let answer = Answer::Failed(OperationError::Aborted);
+        hands.pending.answer(requests[0], answer.clone());
+        hands.pending.answer(requests[2], answer.clone());
+        let answers = waits.answers(Duration::from_millis(20)).await;
+        assert_eq!(answers, [(false, Some(answer.clone())), (false, None), (false, Some(answer))]);
+        assert_eq!(hands.pending.count(), 1);
+        drop(waits);
+        assert_eq!(hands.pending.count(), 0, "its caller went away");
     }
 }

@@ -139,6 +139,9 @@ pub enum RecordError {
 /// Bytes of checksum before each record or chunk.
 const CHECKSUM_BYTES: usize = 16;
 
+/// What the record of a small entry takes at most. Bytes.
+const SEALED_BYTES: usize = 512;
+
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut sum = [0; CHECKSUM_BYTES];
     sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECKSUM_BYTES]);
@@ -148,10 +151,13 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 /// Encodes a value with its checksum before it, for the disk.
 #[must_use]
 pub fn seal<T: Serialize>(value: &T) -> Vec<u8> {
-    let body = postcard::to_stdvec(value).unwrap_or_default();
-    debug_assert!(!body.is_empty(), "what is sealed always encodes");
-    let mut bytes = checksum(&body).to_vec();
-    bytes.extend_from_slice(&body);
+    let mut bytes = Vec::with_capacity(SEALED_BYTES);
+    bytes.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    let mut bytes = postcard::to_extend(value, bytes).unwrap_or_default();
+    debug_assert!(bytes.len() > CHECKSUM_BYTES, "what is sealed always encodes");
+    if let Some((sum, body)) = bytes.split_at_mut_checked(CHECKSUM_BYTES) {
+        sum.copy_from_slice(&checksum(body));
+    }
     bytes
 }
 

@@ -78,6 +78,40 @@ impl MachineName {
     ];
 }
 
+/// The actors of a node that host machines: each steps its own, one step after the other, and has all of a step's effects carried out
+/// before the next. What the others do meanwhile comes between two effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActorName {
+    /// Replica, coordinator and reads.
+    TransactionCoordinator,
+    /// The lock table.
+    LockManager,
+    /// Election, campaign and birth.
+    Election,
+    /// Heartbeats.
+    Heartbeat,
+    /// Synchronisation.
+    Sync,
+}
+
+impl ActorName {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::TransactionCoordinator, Self::LockManager, Self::Election, Self::Heartbeat, Self::Sync];
+
+    /// Who hosts this machine.
+    #[must_use]
+    pub fn hosting(machine: MachineName) -> Self {
+        match machine {
+            MachineName::Replica | MachineName::Coordinator | MachineName::Reads => Self::TransactionCoordinator,
+            MachineName::Locks => Self::LockManager,
+            MachineName::Heartbeat => Self::Heartbeat,
+            MachineName::Election | MachineName::Campaign | MachineName::Birth => Self::Election,
+            MachineName::Sync => Self::Sync,
+        }
+    }
+}
+
 impl Delivery {
     /// Who hears it.
     #[must_use]
@@ -94,6 +128,20 @@ impl Delivery {
             Self::Birth(_) => MachineName::Birth,
         }
     }
+}
+
+/// One message an actor, so that what was told together is heard together; order within an actor is kept.
+#[must_use]
+pub fn by_actor(deliveries: Vec<Delivery>) -> Vec<(ActorName, Vec<Delivery>)> {
+    let mut groups: Vec<(ActorName, Vec<Delivery>)> = Vec::with_capacity(1);
+    for delivery in deliveries {
+        let actor = ActorName::hosting(delivery.machine());
+        match groups.iter_mut().find(|(name, _)| *name == actor) {
+            Some((_, group)) => group.push(delivery),
+            None => groups.push((actor, vec![delivery])),
+        }
+    }
+    groups
 }
 
 /// Why a letter is refused unread. Nothing changes.

@@ -8,7 +8,7 @@
 use super::peer_http::{self, PostFailed, Refusals};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::future::LocalBoxFuture;
 use lockstep_actors::gateway::{
     CallFailed, CallReplies, CallReply, CallRequest, ClientCall, Leading, NodePort, NodeReport,
 };
@@ -203,11 +203,15 @@ impl Route {
         let answered = {
             let post = peer_http::post(&self.shared.client, &url, Bytes::from(body), CALL_PATIENCE);
             // A node that hangs must not keep the flight once all its callers have gone elsewhere.
-            let all_gone = join_all(replies.iter_mut().map(oneshot::Sender::closed));
+            let all_gone = async {
+                for reply in &mut replies {
+                    reply.closed().await;
+                }
+            };
             tokio::select! {
                 biased;
                 answered = post => answered,
-                _ = all_gone => return,
+                () = all_gone => return,
             }
         };
         let each = self.each(answered, replies.len());

@@ -5,12 +5,7 @@
 //!
 //! Not here: what a call is answered (`client.rs`), and calls inside the gateway (`lockstep_actors::gateway::figures`).
 
-use super::client::ClientApi;
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::Next;
-use actix_web::web;
 use lockstep_actors::figures::SharedDistribution;
 use lockstep_protocol::tally::Distribution;
 use std::time::Instant;
@@ -54,7 +49,8 @@ impl Default for CallFigures {
 }
 
 impl CallFigures {
-    fn answered(&self, call: usize, status: StatusCode, begun: Instant) {
+    /// A request got this answer.
+    pub(super) fn answered(&self, call: usize, status: StatusCode, begun: Instant) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(2).min(CLASSES.len() - 1);
         self.0[call][class].add_duration(begun.elapsed());
     }
@@ -69,7 +65,7 @@ impl CallFigures {
 }
 
 /// Which of [`CALLS`] a request is. Read from its path, for the framework's own way to the pattern is longer than all else here.
-fn place(method: &Method, path: &str) -> usize {
+pub(super) fn place(method: &Method, path: &str) -> usize {
     let mut parts = path.trim_start_matches('/').split('/');
     let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
     let [get, put, post, delete] = [&Method::GET, &Method::PUT, &Method::POST, &Method::DELETE].map(|m| m == method);
@@ -91,20 +87,6 @@ fn place(method: &Method, path: &str) -> usize {
         _ => "other",
     };
     CALLS.iter().position(|call| *call == name).unwrap_or(CALLS.len() - 1)
-}
-
-/// Counts each request, refused ones too.
-pub(super) async fn counted(
-    api: web::Data<ClientApi>,
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let (begun, call) = (Instant::now(), place(request.method(), request.path()));
-    let answered = next.call(request).await;
-    let status =
-        answered.as_ref().map_or_else(|error| error.as_response_error().status_code(), ServiceResponse::status);
-    api.calls.answered(call, status, begun);
-    answered
 }
 
 #[cfg(test)]

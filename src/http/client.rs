@@ -12,12 +12,10 @@ use super::error::ApiError;
 use super::metrics::{Connections, GatewaySource, Sources};
 use super::{client_body, client_query, metrics_server};
 use crate::settings::{GatewaySettings, Settings};
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::ServiceRequest;
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, Resource, web};
+use actix_web::http::header::{CONTENT_LENGTH, ContentType, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, web};
 use lockstep_actors::gateway::{ClientCall, GatewayFigures, GatewayHandle};
 use lockstep_protocol::ids::{Timestamp, ViewNumber};
 use lockstep_protocol::operation::{
@@ -143,15 +141,26 @@ fn body<'a>(query: &Query, found: &'a Found) -> Body<'a> {
     }
 }
 
+/// The headers of a receipt.
+const VIEW: HeaderName = HeaderName::from_static("lockstep-view");
+const INDEX: HeaderName = HeaderName::from_static("lockstep-index");
+const COPIES: HeaderName = HeaderName::from_static("lockstep-copies");
+
+/// What most answers take at most. Bytes.
+const JSON_BYTES: usize = 1_024;
+
 /// An answer about stored data, with its receipt.
 fn answer(status: StatusCode, receipt: &Receipt, body: &Body<'_>) -> HttpResponse {
     let mut response = HttpResponse::build(status);
-    let ViewNumber(view) = receipt.view;
-    response.insert_header(("Lockstep-View", view)).insert_header(("Lockstep-Index", receipt.index.0));
+    response.insert_header((VIEW, receipt.view.0)).insert_header((INDEX, receipt.index.0));
     if receipt.copies > 0 {
-        response.insert_header(("Lockstep-Copies", receipt.copies));
+        response.insert_header((COPIES, receipt.copies));
     }
-    response.json(body)
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    match serde_json::to_writer(&mut json, body) {
+        Ok(()) => response.content_type(ContentType::json()).body(json),
+        Err(_) => ApiError::Internal("an answer has no JSON").error_response(),
+    }
 }
 
 type Api = web::Data<ClientApi>;
@@ -246,24 +255,25 @@ fn resource(path: &str, allow: &'static str) -> Resource {
 
 /// All paths of the client API.
 pub fn configure(config: &mut web::ServiceConfig) {
+    // Those that are asked most come first: they are looked through one by one.
     config
-        .service(resource("/v1/channels", "GET").route(web::get().to(channels)))
-        .service(
-            resource("/v1/channels/{channel}", "GET, PUT")
-                .route(web::get().to(one_channel))
-                .route(web::put().to(create_channel)),
-        )
         .service(
             resource("/v1/channels/{channel}/messages", "GET, POST")
-                .route(web::get().to(history))
-                .route(web::post().to(post)),
+                .route(web::post().to(post))
+                .route(web::get().to(history)),
         )
-        .service(resource("/v1/channels/{channel}/stars", "GET").route(web::get().to(stars)))
         .service(resource("/v1/messages/{id}", "GET").route(web::get().to(message)))
         .service(
             resource("/v1/messages/{id}/star", "PUT, DELETE")
                 .route(web::put().to(star))
                 .route(web::delete().to(unstar)),
+        )
+        .service(resource("/v1/channels/{channel}/stars", "GET").route(web::get().to(stars)))
+        .service(resource("/v1/channels", "GET").route(web::get().to(channels)))
+        .service(
+            resource("/v1/channels/{channel}", "GET, PUT")
+                .route(web::get().to(one_channel))
+                .route(web::put().to(create_channel)),
         )
         .service(resource("/v1/cluster", "GET").route(web::get().to(cluster)))
         .service(resource("/v1/cluster/changes", "GET").route(web::get().to(view_changes)))
@@ -273,20 +283,9 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .default_service(web::to(not_found));
 }
 
-/// Refuses a header or an announced body that is too large before anything else is done. The HTTP library's own limit on
-/// headers, 128 KiB, cannot be set.
-pub(super) async fn within_limits(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let limits = request.app_data::<Api>().map(|api| api.limits);
-    if let Some(error) = limits.and_then(|limits| over(&request, &limits)) {
-        return Err(error.into());
-    }
-    next.call(request).await
-}
-
-fn over(request: &ServiceRequest, limits: &ClientLimits) -> Option<ApiError> {
+/// Why a request is refused before anything else is done: its header, or its announced body, is too large. The HTTP library's own
+/// limit on headers, 128 KiB, cannot be set.
+pub(super) fn over(request: &ServiceRequest, limits: &ClientLimits) -> Option<ApiError> {
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     let bytes = fields.sum::<usize>() + request.uri().path().len() + request.query_string().len();
     if bytes > limits.header_bytes_max {

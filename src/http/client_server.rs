@@ -7,16 +7,16 @@
 //!
 //! Not here: what is answered (`client.rs`).
 
-use super::call_metrics::counted;
-use super::client::{ClientApi, configure, within_limits};
+use super::call_metrics;
+use super::client::{ClientApi, configure, over};
 use actix_http::HttpService;
 use actix_rt::Arbiter;
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Extensions, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
-use actix_web::http::header::CACHE_CONTROL;
-use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::{TcpListener, TcpStream};
 use actix_web::{App, web};
 use std::cell::Cell;
@@ -26,7 +26,7 @@ use std::net::TcpListener as Port;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 /// How long open connections may go on when the server stops.
@@ -79,14 +79,7 @@ pub fn serve(port: Port, api: ClientApi, on_thread: impl FnOnce() + Send + 'stat
 
 async fn serve_here(port: Port, api: ClientApi, told: oneshot::Receiver<()>) -> io::Result<()> {
     let (limits, stopping, clients) = (api.limits, api.stopping.clone(), api.clients.clone());
-    let app = App::new()
-        .app_data(web::Data::new(api))
-        .wrap(from_fn(within_limits))
-        // A cache between would break linearizable reads.
-        .wrap(DefaultHeaders::new().add((CACHE_CONTROL, "no-store")).add(("X-Content-Type-Options", "nosniff")))
-        .wrap(from_fn(last_answer))
-        .wrap(from_fn(counted))
-        .configure(configure);
+    let app = App::new().app_data(web::Data::new(api)).wrap(from_fn(around)).configure(configure);
     let service = HttpService::build()
         .on_connect_ext(move |_: &TcpStream, data: &mut Extensions| clients.count(data))
         .client_request_timeout(Duration::from_millis(limits.header_timeout_ms))
@@ -186,14 +179,24 @@ impl<S: Service<TcpStream> + 'static> Door<S> {
     }
 }
 
-/// While the server stops: the connection ends with this answer.
-async fn last_answer(
+/// Around each request: what is too large is refused before anything else is done, and what is answered is counted.
+async fn around(
     api: web::Data<ClientApi>,
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let mut answered = next.call(request).await?;
+    let (begun, call) = (Instant::now(), call_metrics::place(request.method(), request.path()));
+    let mut answered = match over(&request, &api.limits) {
+        Some(error) => request.error_response(error).map_into_right_body(),
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    api.calls.answered(call, answered.status(), begun);
+    let headers = answered.headers_mut();
+    // A cache between would break linearizable reads.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if api.stopping.load(Ordering::Relaxed) {
+        // The connection ends with this answer.
         answered.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(answered)

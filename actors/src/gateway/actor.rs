@@ -344,13 +344,13 @@ impl Gateway {
     }
 
     /// What the actor answers; none when it does not run, or not any more.
-    fn ask<M>(&self, message: M) -> BoxFuture<'static, Option<M::Result>>
+    fn ask<M>(&self, message: M) -> impl Future<Output = Option<M::Result>> + Send + use<M>
     where
         M: Message<Result: Send> + Send + 'static,
         GatewayActor: Handler<M>,
     {
         let asked = self.0.get().map(|actor| actor.send(message));
-        async move { asked?.await.ok() }.boxed()
+        async move { asked?.await.ok() }
     }
 }
 

@@ -11,6 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
+/// The shortest pause of the thread that says what is due: what is due meanwhile is late by as much, which counts as its latency. A
+/// wake-up for each operation would cost more than the operation.
+const TICK: Duration = Duration::from_micros(500);
+
 /// When operations are due.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
@@ -88,7 +92,7 @@ fn release(schedule: Schedule, permits: &Semaphore) {
         let due = schedule.due_by(Instant::now());
         permits.add_permits(usize::try_from(due - released).unwrap_or(0));
         released = due;
-        std::thread::sleep(schedule.due_at(released).saturating_duration_since(Instant::now()));
+        std::thread::sleep(schedule.due_at(released).saturating_duration_since(Instant::now()).max(TICK));
     }
 }
 
