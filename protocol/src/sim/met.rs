@@ -56,6 +56,8 @@ met! {
     FlippedBits => "flipped bits, each detected",
     LostDisks => "lost disks",
     HeldLocks => "locks held by a stranger",
+    ComeBetween => "turns of others between two effects of one step",
+    RestBetween => "the same, for long",
     GarbledEntries => "garbled entries",
     Stops => "stops by an operator",
     Removals => "removals asked for",

@@ -1,7 +1,8 @@
 //! One simulated node: its disk, its process with nine machines and nine queues, and a mirror of what the disk holds.
 //!
-//! Queues are first in, first out; which one has its turn is drawn. A process dies with its queues; the disk stays, less
-//! what was not flushed.
+//! Queues are first in, first out; which one has its turn is drawn. What a step wants done is done piece by piece by the hands of
+//! the actor that hosts its machine; whatever is left when somebody else comes between waits for a later turn, and none of that
+//! actor's machines is stepped before. A process dies with its queues; the disk stays, less what was not flushed.
 //!
 //! Not here: when anything happens, and what an effect does (`world.rs`).
 
@@ -9,9 +10,9 @@ use super::checker::Asked;
 use super::disk::SimDisk;
 use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, RequestId, Timestamp, ViewNumber, WriteId};
 use crate::log::Entry;
-use crate::machine::{Effects, Limits, Setup};
+use crate::machine::{Effect, Effects, Limits, Note, Setup};
 use crate::node::Machines;
-use crate::route::{Delivery, Known, MachineName};
+use crate::route::{self, ActorName, Delivery, Known, MachineName};
 use crate::status::NodeStatus;
 use crate::storage::{Recovered, Storage, StorageRequest, VoteRecord};
 use crate::view::{Seat, View};
@@ -28,6 +29,57 @@ pub struct Request {
     pub call: Option<(usize, u32)>,
     /// What was asked, and what was known then.
     pub asked: Asked,
+}
+
+/// Who carries out effects, or passes inputs on, one piece after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hands {
+    /// Of a step of one of this actor's machines.
+    Actor(ActorName),
+    /// What the disk says.
+    Disk,
+    /// Letters of other nodes.
+    Letters,
+    /// Clients' calls, and what becomes of connections.
+    Network,
+}
+
+const ACTORS: usize = ActorName::ALL.len();
+
+impl Hands {
+    const COUNT: usize = ACTORS + 3;
+
+    fn all() -> impl Iterator<Item = Self> {
+        ActorName::ALL.into_iter().map(Self::Actor).chain([Self::Disk, Self::Letters, Self::Network])
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Self::Actor(actor) => actor as usize,
+            Self::Disk => ACTORS,
+            Self::Letters => ACTORS + 1,
+            Self::Network => ACTORS + 2,
+        }
+    }
+}
+
+/// What hands have to do, undivided.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large one is the usual one")]
+pub enum Piece {
+    /// What a machine wants done.
+    Effect(Effect),
+    /// Inputs for one actor's machines.
+    Inputs(Vec<Delivery>),
+}
+
+/// What had its turn.
+#[derive(Debug)]
+pub struct Begun {
+    /// Whose hands are at work now.
+    pub hands: Hands,
+    /// The machine that was stepped for it, if one was, and what it heard, if that was asked for.
+    pub step: Option<(MachineName, Option<Delivery>)>,
 }
 
 /// What one turn was.
@@ -48,6 +100,11 @@ pub struct Process {
     /// Its half of the disk.
     pub storage: Storage<SimDisk>,
     queues: [VecDeque<Delivery>; MACHINES],
+    hands: [VecDeque<Piece>; Hands::COUNT],
+    /// Until when hands rest. Microseconds.
+    rests: [u64; Hands::COUNT],
+    /// Where the log stands, by who is to hear it: told with the next input for one of that actor's machines, or before its next tick.
+    states: [Vec<Delivery>; ACTORS],
     due: [bool; MACHINES],
     deadlines: [Option<Millis>; MACHINES],
     /// What the disk was asked and has not served.
@@ -80,6 +137,9 @@ impl Process {
             machines,
             storage,
             queues: std::array::from_fn(|_| VecDeque::new()),
+            hands: std::array::from_fn(|_| VecDeque::new()),
+            rests: [0; Hands::COUNT],
+            states: std::array::from_fn(|_| Vec::new()),
             due: [false; MACHINES],
             deadlines,
             asks: VecDeque::new(),
@@ -96,7 +156,67 @@ impl Process {
 
     /// Puts an input into its machine's queue.
     pub fn queue(&mut self, delivery: Delivery) {
+        self.tell_states(ActorName::hosting(delivery.machine()));
         self.queues[delivery.machine() as usize].push_back(delivery);
+    }
+
+    /// Keeps the news of where the log stands for the next input; of one machine's, the last counts.
+    pub fn keep_states(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            let states = &mut self.states[ActorName::hosting(delivery.machine()) as usize];
+            states.retain(|earlier| earlier.machine() != delivery.machine());
+            states.push(delivery);
+        }
+    }
+
+    /// True when there were any.
+    fn tell_states(&mut self, actor: ActorName) -> bool {
+        let states = std::mem::take(&mut self.states[actor as usize]);
+        let is_any = !states.is_empty();
+        states.into_iter().for_each(|delivery| self.queues[delivery.machine() as usize].push_back(delivery));
+        is_any
+    }
+
+    /// Has hands pass inputs on, after all else that they have to do.
+    pub fn give(&mut self, hands: Hands, deliveries: Vec<Delivery>) {
+        let pieces = route::by_actor(deliveries).into_iter().map(|(_, inputs)| Piece::Inputs(inputs));
+        self.hands[hands.place()].extend(pieces);
+    }
+
+    /// Puts together what was to be passed on one after the other, as of letters that come in one bundle: each actor hears all that is for
+    /// it at once.
+    pub fn bundle(&mut self, hands: Hands) {
+        let mut inputs = Vec::new();
+        let pieces = &mut self.hands[hands.place()];
+        while let Some(Piece::Inputs(_)) = pieces.front() {
+            if let Some(Piece::Inputs(more)) = pieces.pop_front() {
+                inputs.extend(more);
+            }
+        }
+        self.give_first(hands, inputs);
+    }
+
+    /// Has hands do nothing before this moment.
+    pub fn rest(&mut self, hands: Hands, until: u64) {
+        self.rests[hands.place()] = until;
+    }
+
+    /// The same, before all else.
+    pub fn give_first(&mut self, hands: Hands, deliveries: Vec<Delivery>) {
+        for (_, inputs) in route::by_actor(deliveries).into_iter().rev() {
+            self.hands[hands.place()].push_front(Piece::Inputs(inputs));
+        }
+    }
+
+    /// What hands do next.
+    pub fn next_piece(&mut self, hands: Hands) -> Option<Piece> {
+        self.hands[hands.place()].pop_front()
+    }
+
+    /// Whether hands have anything left to do.
+    #[must_use]
+    pub fn has_work(&self, hands: Hands) -> bool {
+        !self.hands[hands.place()].is_empty()
     }
 
     /// Marks the machines whose deadline has come. True when there is any.
@@ -129,10 +249,15 @@ impl Process {
         waiting.filter_map(|(deadline, _)| *deadline).min()
     }
 
-    /// Whether any machine has something to do.
+    /// Whether any machine, or any hands, have something to do now.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.due.iter().any(|due| *due) || self.queues.iter().any(|queue| !queue.is_empty())
+    pub fn is_busy(&self, now_us: u64) -> bool {
+        (0..MACHINES).any(|place| self.is_ready(place)) || Hands::all().any(|hands| self.has_turn(hands, now_us))
+    }
+
+    /// Whether hands have something to do, and do not rest.
+    fn has_turn(&self, hands: Hands, now_us: u64) -> bool {
+        self.has_work(hands) && self.rests[hands.place()] <= now_us
     }
 
     /// How many inputs wait in all.
@@ -141,15 +266,35 @@ impl Process {
         self.queues.iter().map(VecDeque::len).sum()
     }
 
-    /// Gives one machine, drawn among those with something to do, its turn. `is_told`: with a copy of what it heard.
-    pub fn turn(&mut self, rng: &mut Rng, now: Now, is_told: bool) -> Option<Turn> {
-        let count = (0..MACHINES).filter(|place| self.is_ready(*place)).count();
-        if count == 0 {
+    /// Gives one machine or pair of hands, drawn among those with something to do, its turn. What a step wants done is its actor's
+    /// hands' to do then. `is_told`: with a copy of what a machine heard.
+    pub fn turn(&mut self, rng: &mut Rng, now_us: u64, now: Now, is_told: bool) -> Option<Begun> {
+        let ready = (0..MACHINES).filter(|place| self.is_ready(*place)).count();
+        let busy = Hands::all().filter(|hands| self.has_turn(*hands, now_us)).count();
+        if ready + busy == 0 {
             return None;
         }
-        let place = (0..MACHINES).filter(|place| self.is_ready(*place)).nth(rng.usize(0..count))?;
+        let drawn = rng.usize(0..ready + busy);
+        if let Some(number) = drawn.checked_sub(ready) {
+            let hands = Hands::all().filter(|hands| self.has_turn(*hands, now_us)).nth(number)?;
+            return Some(Begun { hands, step: None });
+        }
+        let place = (0..MACHINES).filter(|place| self.is_ready(*place)).nth(drawn)?;
         let ticks = self.due[place] && (self.queues[place].is_empty() || rng.bool());
-        self.take_turn(place, ticks, now, is_told)
+        let Turn { name, input, effects } = self.take_turn(place, ticks, now, is_told)?;
+        self.learn_view(effects.as_slice());
+        let hands = Hands::Actor(ActorName::hosting(name));
+        self.hands[hands.place()].extend(effects.into_iter().map(Piece::Effect));
+        Some(Begun { hands, step: Some((name, input)) })
+    }
+
+    /// Before anything of a step goes out, so that no letter speaks for an older view.
+    fn learn_view(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Tell(Note::ViewChanged { view }) = effect {
+                self.known = Known { cluster: Some(view.cluster), view: self.known.view.max(view.number) };
+            }
+        }
     }
 
     /// Gives the first machine with something to do its turn: its tick, then what waits for it.
@@ -165,12 +310,14 @@ impl Process {
     }
 
     fn is_ready(&self, place: usize) -> bool {
-        self.due[place] || !self.queues[place].is_empty()
+        let hands = Hands::Actor(ActorName::hosting(MachineName::ALL[place]));
+        !self.has_work(hands) && (self.due[place] || !self.queues[place].is_empty())
     }
 
     fn take_turn(&mut self, place: usize, ticks: bool, now: Now, is_told: bool) -> Option<Turn> {
         let name = MachineName::ALL[place];
-        let (input, effects) = if ticks {
+        let is_told_first = ticks && self.tell_states(ActorName::hosting(name)) && !self.queues[place].is_empty();
+        let (input, effects) = if ticks && !is_told_first {
             self.due[place] = false;
             (None, self.machines.tick(now, name))
         } else {

@@ -138,7 +138,7 @@ impl Observer<'_> {
         let known = &mut self.nodes[node];
         if let Some(process) = known.process.as_mut() {
             process.known.cluster = Some(view.cluster);
-            process.known.view = view.number;
+            process.known.view = process.known.view.max(view.number);
             process.serving = None;
         }
         let voter = &known.me.voter;

@@ -53,6 +53,8 @@ pub struct Weather {
     pub turn_us: u64,
     /// The longest that the disk takes to serve.
     pub disk_us: u64,
+    /// After a piece of what a step wants done, others have their turns before the next.
+    pub between_ppm: u32,
 }
 
 impl Weather {
@@ -70,6 +72,7 @@ impl Weather {
             overtake: false,
             turn_us: 20,
             disk_us: 400,
+            between_ppm: 0,
         }
     }
 }
@@ -618,6 +621,7 @@ fn weather(rng: &mut Rng, beat: u64) -> Weather {
         overtake: rng.bool(),
         turn_us: pick(rng, &[5, 50, 300]),
         disk_us: pick(rng, &[100, 500, 5_000]),
+        between_ppm: pick(rng, &[0, 20_000, 300_000]),
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Event {
     Turn { node: usize, life: u32 },
     /// A machine of this node has its deadline.
     Wake { node: usize, life: u32 },
+    /// Hands of this node have rested.
+    Rested { node: usize, life: u32 },
     /// The disk serves some of what it was asked.
     Disk { node: usize, life: u32 },
     /// A letter arrives. `life`: the sender's.

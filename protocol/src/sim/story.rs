@@ -190,6 +190,7 @@ impl Shortener {
         self.attempt(|plan| plan.weather.late_ppm = 0);
         self.attempt(|plan| plan.weather.reset_ppm = 0);
         self.attempt(|plan| plan.weather.overtake = false);
+        self.attempt(|plan| plan.weather.between_ppm = 0);
         self.attempt(|plan| plan.ending = Ending::All);
         self.attempt(|plan| plan.starts.fill(0));
         self.attempt(|plan| plan.drifts_ppm.fill(0));

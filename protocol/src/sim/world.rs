@@ -13,7 +13,7 @@ use super::faults::Ambush;
 use super::lasting::Duty;
 use super::met::{Meetings, Met};
 use super::network::{Fate, Network, happens};
-use super::node::{Node, Process, when_shows};
+use super::node::{Begun, Hands, Node, Piece, Process, when_shows};
 use super::observe::Observer;
 use super::plan::{Plan, Weather, ids_go_up};
 use super::schedule::Scheduled;
@@ -74,8 +74,6 @@ pub(super) struct World {
     pub(super) newcomer_lost: Option<ViewNumber>,
     pub(super) finished: bool,
     watches: u32,
-    /// Whose turn it is.
-    has_turn: Option<usize>,
 }
 
 /// More events than any run needs: then something goes round in circles.
@@ -109,7 +107,6 @@ impl World {
             newcomer_lost: None,
             finished: false,
             watches: 0,
-            has_turn: None,
             plan,
         };
         world.prepare();
@@ -196,6 +193,11 @@ impl World {
         match event {
             Event::Turn { .. } | Event::Disk { .. } | Event::Start { .. } | Event::Fault(_) | Event::Look => {} // Taken above.
             Event::Wake { node, life } => self.wake(node, life),
+            Event::Rested { node, life } => {
+                if self.lives(node, life) {
+                    self.stir(node);
+                }
+            }
             Event::Letter { from, life, to, envelope } => self.letter(from, life, to, *envelope),
             Event::Unreachable { node, life, address } => {
                 self.deliver(node, life, |_| route::unreachable(&address));
@@ -282,14 +284,11 @@ impl World {
 
     /// Sees to it that a node with something to do has its turn, and one with a deadline its wake-up.
     pub(super) fn stir(&mut self, node: usize) {
-        if self.has_turn == Some(node) {
-            return; // Once, at its end.
-        }
         let known = &mut self.nodes[node];
         let turn_us = known.turn_us.unwrap_or(self.weather.turn_us * u64::from(known.slowness));
         let (life, drift_ppm) = (known.life, known.drift_ppm);
         let Some(process) = known.process.as_mut() else { return };
-        let (busy, born) = (process.is_busy(), process.born);
+        let (busy, born) = (process.is_busy(self.now), process.born);
         let needs_turn = busy && !process.turn_pending;
         process.turn_pending |= needs_turn;
         let wake = process.next_deadline().map(|at| when_shows(born, at, drift_ppm).max(self.now + 1));
@@ -331,19 +330,66 @@ impl World {
         require(process.waiting() < WAITING_MAX, Rule::Liveness, || {
             "a node tells itself the same for ever".to_owned()
         })?;
-        if let Some(turn) = process.turn(&mut self.rng, now, is_told) {
-            self.counts.turns += 1;
-            let voter = &self.nodes[node].me.voter;
-            self.trace.say(self.now, Weight::Full, || format!("{voter} {:?} hears {:?}", turn.name, turn.input));
-            for effect in turn.effects {
-                if self.dies_now(node) {
-                    return Ok(());
-                }
-                self.perform(node, effect)?;
+        if let Some(Begun { hands, step }) = process.turn(&mut self.rng, self.now, now, is_told) {
+            if let Some((name, input)) = step {
+                self.counts.turns += 1;
+                let voter = &self.nodes[node].me.voter;
+                self.trace.say(self.now, Weight::Full, || format!("{voter} {name:?} hears {input:?}"));
             }
+            self.carry_out(node, hands)?;
         }
         self.stir(node);
         Ok(())
+    }
+
+    /// Has hands do what they have to do, until they are done, or somebody else comes between.
+    fn carry_out(&mut self, node: usize, hands: Hands) -> Checked {
+        while let Some(effect) = self.next_effect(node, hands) {
+            if self.dies_now(node) {
+                return Ok(());
+            }
+            self.perform((node, hands), effect)?;
+            let has_more = self.nodes[node].process.as_ref().is_some_and(|process| process.has_work(hands));
+            if has_more && self.comes_between(node, hands) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Has hands pass inputs on up to their next effect; none when there is none, or when somebody else comes between.
+    fn next_effect(&mut self, node: usize, hands: Hands) -> Option<Effect> {
+        while let Some(piece) = self.nodes[node].process.as_mut()?.next_piece(hands) {
+            match piece {
+                Piece::Effect(effect) => return Some(effect),
+                Piece::Inputs(inputs) => {
+                    let process = self.nodes[node].process.as_mut()?;
+                    inputs.into_iter().for_each(|delivery| process.queue(delivery));
+                    if process.has_work(hands) && self.comes_between(node, hands) {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether others have their turns now, before these hands go on; seldom for long, as when the system lets a thread wait.
+    fn comes_between(&mut self, node: usize, hands: Hands) -> bool {
+        if !happens(&mut self.rng, self.weather.between_ppm) {
+            return false;
+        }
+        self.met.add(Met::ComeBetween);
+        let life = self.nodes[node].life;
+        if self.rng.u8(..16) == 0 {
+            let until = self.now + self.rng.u64(0..=2 * self.plan.beat_us());
+            if let Some(process) = self.nodes[node].process.as_mut() {
+                process.rest(hands, until);
+            }
+            self.met.add(Met::RestBetween);
+            self.at(until, Event::Rested { node, life });
+        }
+        true
     }
 
     /// Counts down to a crash between two effects.
@@ -361,16 +407,20 @@ impl World {
         }
     }
 
-    fn perform(&mut self, node: usize, effect: Effect) -> Checked {
+    fn perform(&mut self, (node, hands): (usize, Hands), effect: Effect) -> Checked {
         match effect {
-            Effect::Send { to, message } => self.send(node, &to, message),
+            Effect::Send { to, message } => self.send((node, hands), &to, message),
             // Of a lock that a fault holds: the machine that such an owner belongs to would let go of what it did not ask for.
             Effect::Tell(Note::Granted { owner }) if self.held.iter().any(|(_, _, held)| *held == owner) => Ok(()),
             Effect::Tell(note) => {
                 self.count_note(&note);
                 self.observer().note(node, &note)?;
-                let life = self.nodes[node].life;
-                self.deliver(node, life, |_| route::note(note));
+                let is_state = matches!(note, Note::LogPosition { .. });
+                match self.nodes[node].process.as_mut() {
+                    Some(process) if is_state => process.keep_states(route::note(note)),
+                    Some(process) => process.give_first(hands, route::note(note)),
+                    None => {}
+                }
                 Ok(())
             }
             Effect::Storage(request) => {
@@ -402,13 +452,27 @@ impl World {
         if !self.lives(node, life) {
             return;
         }
+        self.hear(node, Hands::Network, inputs);
+    }
+
+    /// Has hands pass inputs on, at once or a little later; those that come meanwhile may go with them.
+    fn hear(&mut self, node: usize, hands: Hands, inputs: impl FnOnce(&Process) -> Vec<route::Delivery>) {
         if let Some(process) = self.nodes[node].process.as_mut() {
-            inputs(process).into_iter().for_each(|delivery| process.queue(delivery));
+            let inputs = inputs(process);
+            let is_alone = !process.has_work(hands);
+            process.give(hands, inputs);
+            if !is_alone && self.rng.bool() {
+                process.bundle(hands);
+            }
+            if is_alone && !self.comes_between(node, hands) {
+                let effect = self.next_effect(node, hands);
+                debug_assert!(effect.is_none(), "only a machine's step wants anything done");
+            }
         }
         self.stir(node);
     }
 
-    fn send(&mut self, node: usize, to: &Address, message: PeerMessage) -> Checked {
+    fn send(&mut self, (node, hands): (usize, Hands), to: &Address, message: PeerMessage) -> Checked {
         self.counts.letters += 1;
         self.observer().said(node, &message)?;
         let voter = &self.nodes[node].me.voter;
@@ -421,7 +485,10 @@ impl World {
         self.spring(node, target, &message);
         let mut envelope = Envelope { version: PROTOCOL_VERSION, cluster, from: me, view, message };
         if target == node {
-            self.open(node, life, envelope);
+            let opened = self.open(node, envelope);
+            if let Some(process) = self.nodes[node].process.as_mut() {
+                process.give_first(hands, opened);
+            }
             return Ok(());
         }
         self.garble(node, &mut envelope.message);
@@ -457,26 +524,21 @@ impl World {
 
     fn letter(&mut self, from: usize, life: u32, to: usize, envelope: Envelope) {
         if self.nodes[to].process.is_some() {
-            let life = self.nodes[to].life;
-            self.open(to, life, envelope);
+            let opened = self.open(to, envelope);
+            self.hear(to, Hands::Letters, |_| opened);
         } else if happens(&mut self.rng, self.weather.refused_ppm) {
             self.unreachable(from, life, to);
         }
     }
 
-    fn open(&mut self, node: usize, life: u32, envelope: Envelope) {
-        if !self.lives(node, life) {
-            return;
-        }
-        let known = &mut self.nodes[node];
-        let Some(process) = known.process.as_mut() else { return };
-        match route::letter(&process.known, envelope) {
-            Ok(deliveries) => deliveries.into_iter().for_each(|delivery| process.queue(delivery)),
-            Err(why) => {
-                self.trace.say(self.now, Weight::Full, || format!("{} refuses a letter: {why}", known.me.voter))
-            }
-        }
-        self.stir(node);
+    /// What a letter sets off at a node.
+    fn open(&mut self, node: usize, envelope: Envelope) -> Vec<route::Delivery> {
+        let known = &self.nodes[node];
+        let Some(process) = known.process.as_ref() else { return Vec::new() };
+        route::letter(&process.known, envelope).unwrap_or_else(|why| {
+            self.trace.say(self.now, Weight::Full, || format!("{} refuses a letter: {why}", known.me.voter));
+            Vec::new()
+        })
     }
 
     fn watch(&mut self, node: usize, address: Option<Address>) {
@@ -560,7 +622,7 @@ impl World {
         match process.storage.perform(asked) {
             Ok(events) => {
                 self.observer().served(node, &copy)?;
-                self.deliver(node, life, |_| events.into_iter().flat_map(route::storage).collect());
+                self.hear(node, Hands::Disk, |_| events.into_iter().flat_map(route::storage).collect());
             }
             Err(error) => self.disk_failed(node, &error)?,
         }
