@@ -105,6 +105,12 @@ impl Coordinator {
         }
     }
 
+    /// Why a voter may not be removed, if it may not.
+    fn objection(&self, view: &View, voter: &Voter) -> Option<OperatorRefusal> {
+        let is_known = self.leaving.members.knows(voter) || view.seat(voter).is_some();
+        if is_known { self.spares(view, voter) } else { Some(OperatorRefusal::Unknown { voter: voter.clone() }) }
+    }
+
     pub(super) fn on_operator(&mut self, now: Now, request: RequestId, call: OperatorCall) -> Effects {
         match call {
             OperatorCall::Remove { voter } => self.on_remove(now, request, voter),
@@ -124,12 +130,9 @@ impl Coordinator {
             effects.answer(request, Answer::Failed(OperationError::Overloaded));
             return effects;
         }
-        let members = &self.leaving.members;
-        let is_known = members.knows(&voter) || view.seat(&voter).is_some();
-        let known = match self.spares(&view, &voter) {
-            _ if members.has_left(&voter) => Some(OperatorAnswer::Removed),
-            _ if !is_known => Some(OperatorAnswer::Refused(OperatorRefusal::Unknown { voter: voter.clone() })),
-            refusal => refusal.map(OperatorAnswer::Refused),
+        let known = match self.leaving.members.has_left(&voter) {
+            true => Some(OperatorAnswer::Removed),
+            false => self.objection(&view, &voter).map(OperatorAnswer::Refused),
         };
         if let Some(answer) = known {
             effects.tell(Note::AnswerWhenConfirmed { request, answer: Answer::Operator(answer) });
@@ -146,11 +149,12 @@ impl Coordinator {
     pub(super) fn form_removal(&mut self, now: Now) -> Effects {
         let mut effects = Effects::none();
         while let Some((_, voter)) = self.leaving.waiting.front().cloned() {
-            let refusal = self.view.as_ref().and_then(|view| self.spares(view, &voter));
+            let refusal = self.view.as_ref().and_then(|view| self.objection(view, &voter));
             let answer = match refusal {
                 // Committed by an earlier view's primary, and so by every replica of the view that serves now.
                 _ if self.leaving.members.has_left(&voter) => OperatorAnswer::Removed,
-                Some(refusal) => OperatorAnswer::Refused(refusal), // The view has shrunk since it was asked for.
+                // Since it was asked for, the view has shrunk, or has lost a voter that no view entry ever listed.
+                Some(refusal) => OperatorAnswer::Refused(refusal),
                 None => {
                     effects.append(self.send_removal(voter));
                     return effects;

@@ -128,6 +128,20 @@ fn r25_strangers_the_last_copy_and_too_few_are_refused_by_name() {
     assert_eq!(answers(&alone.complete()), [(RequestId(2), Answer::Operator(OperatorAnswer::Removed))]);
 }
 
+/// A view that lists a witness came into force, and the next one without it before its entry was ever sent: the entry of the
+/// removal would mark nothing.
+#[test]
+fn r25_a_witness_that_left_before_any_view_entry_listed_it_is_not_said_to_be_removed() {
+    let machine = Coordinator::new(&setup(&node(3)));
+    let mut primary = Primary::leading(machine, view(1, 3, &[2, 3], 1), Vec::new(), (Index(0), Hash::default()));
+    assert_eq!(answer(&remove(&mut primary, 1, witness(1).voter)), None, "the view lists it");
+    let mut effects = primary.next_view(view(2, 3, &[3], 0), Vec::new(), (Index(0), Hash::default()));
+    while primary.machine.flight.is_some() {
+        effects.append(primary.complete());
+    }
+    assert_eq!(answer(&effects), refused(OperatorRefusal::Unknown { voter: witness(1).voter }));
+}
+
 #[test]
 fn r25_a_removed_primary_hands_over_and_sees_others_off_first() {
     let mut primary = primary_of(&[1, 2, 3], 1);
