@@ -197,6 +197,25 @@ mod tests {
         assert_eq!(got, [vec![heard_by_heartbeat(2), serving], vec![position(2).remove(1)]]);
     }
 
+    #[actix_rt::test]
+    async fn a_full_mailbox_takes_what_may_not_be_lost_and_refuses_what_may() {
+        use actix::Actor;
+        let (kept, got) = std::sync::mpsc::channel();
+        let keeper = Keeper(kept).start();
+        let mailboxes = Mailboxes::new(std::array::from_fn(|_| keeper.clone().recipient()));
+        let serving = |n| vec![Delivery::Reads(read::Input::Serving { view: ViewNumber(n) })];
+        // Nobody reads it until this test waits.
+        let room =
+            (1..=MAILBOX_MESSAGES_MAX as u64).take_while(|n| mailboxes.deliver_if_room(serving(*n)).is_ok()).count();
+        let room = room as u64;
+        assert!(room < MAILBOX_MESSAGES_MAX as u64, "it is full");
+        (1..=9).for_each(|n| mailboxes.deliver_surely(serving(room + n)));
+        assert_eq!(mailboxes.deliver_if_room(serving(1)), Err(Dropped));
+        actix_rt::time::sleep(std::time::Duration::from_millis(10)).await;
+        let expected: Vec<_> = (1..=room + 9).map(serving).collect();
+        assert_eq!(got.try_iter().collect::<Vec<_>>(), expected, "all of them, in order");
+    }
+
     #[test]
     fn order_within_an_actor_is_kept() {
         let owner = lock::LockOwner::Read(lockstep_protocol::ids::RequestId(7));
