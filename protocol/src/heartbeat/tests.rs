@@ -27,11 +27,14 @@ fn r11_replicas_and_witnesses_beat_and_watch_from_the_view_on() {
         let (mut heartbeats, effects) = machine(&me);
         assert!(matches!(letters(&effects, &node(3))[..], [PeerMessage::Heartbeat { beat: 1, .. }]));
         assert!(effects.as_slice().contains(&Effect::Watch(Some(node(3).address))));
-        let next = heartbeats.tick(at(setup(&me).timing.heartbeat_interval_ms));
+        let interval = setup(&me).timing.heartbeat_interval_ms;
+        let next = heartbeats.tick(at(interval));
         assert!(matches!(letters(&next, &node(3))[..], [PeerMessage::Heartbeat { beat: 2, .. }]));
+        assert!(all_letters(&heartbeats.tick(at(interval + 1))).is_empty(), "once an interval");
     }
-    let (_, effects) = machine(&node(3));
+    let (mut primary, effects) = machine(&node(3));
     assert!(all_letters(&effects).is_empty() && effects.as_slice().contains(&Effect::Watch(None)));
+    assert!(all_letters(&primary.tick(at(setup(&node(3)).timing.heartbeat_interval_ms))).is_empty());
 }
 
 #[test]
