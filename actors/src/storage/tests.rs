@@ -104,6 +104,21 @@ fn section_9_what_was_not_flushed_goes_with_the_process_whole() {
 }
 
 #[test]
+fn section_9_an_older_journal_that_is_not_whole_is_refused_by_name() {
+    let directory = TempDir::new().expect("a directory");
+    let (mut storage, _) = open(directory.path());
+    let entries = history(2);
+    storage.perform(vec![write_log(&entries[0]), apply(&entries[0])]).expect("performs");
+    let first = journal_length(directory.path());
+    storage.perform(vec![write_log(&entries[1])]).expect("performs");
+    let hole = with_journal(directory.path(), |journal| journal.write_all_at(&[0; 8], first + 2).expect("writes"));
+    fs::write(hole.path().join("engine/1.jnl"), []).expect("a newer one, just begun");
+    let refused = Engine::open(hole.path(), FaultPlan::default());
+    let Err(StorageError::Damaged { place, reason }) = refused else { panic!("{refused:?}") };
+    assert!(place.ends_with("0.jnl") && reason.contains("is not whole after byte"), "{place}: {reason}");
+}
+
+#[test]
 fn section_9_a_clear_that_the_process_did_not_survive_spoils_no_later_start() {
     let directory = TempDir::new().expect("a directory");
     let (mut storage, _) = open(directory.path());

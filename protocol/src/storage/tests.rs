@@ -10,7 +10,7 @@ use crate::machine::Limits;
 use crate::member::Members;
 use crate::operation::{Action, ChannelName, KeyOwner, LoggedOperation, Operation, Text};
 use crate::sim::disk::{Fault, SimDisk};
-use crate::storage::kv::{Kv, ReadKv, Table, WriteBatch};
+use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
 use crate::storage::scan::scan;
 use crate::storage::{
     FORMAT_VERSION, Recovered, Storage, StorageError, StorageEvent, StorageRequest, VoteRecord, Writer,
@@ -180,6 +180,69 @@ fn section_9_vote_and_tail_are_written_and_flushed_again() {
     assert!(disk.counts().0 > before.0 && disk.counts().1 > before.1 && disk.unflushed() == 0);
     assert_eq!((recovered.vote, recovered.tail), (Some(vote(3, Some(9))), vec![record(&entry, 0)]));
     assert_eq!(recovered.last_timestamp, Timestamp(10));
+}
+
+/// A disk whose batches are looked at.
+struct Watched(SimDisk, Vec<WriteBatch>);
+
+impl ReadKv for Watched {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.0.get(table, key)
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange, direction: Direction, visit: Visit<'_>) -> Result<(), StorageError> {
+        self.0.scan(table, range, direction, visit)
+    }
+}
+
+impl Kv for Watched {
+    fn write(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
+        self.1.push(batch.clone());
+        self.0.write(batch)
+    }
+
+    fn clear(&mut self, table: Table) -> Result<(), StorageError> {
+        self.0.clear(table)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.0.flush()
+    }
+
+    fn pin(&mut self) -> Result<(), StorageError> {
+        self.0.pin()
+    }
+
+    fn scan_pinned(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), StorageError> {
+        self.0.scan_pinned(range, visit)
+    }
+
+    fn unpin(&mut self) {
+        self.0.unpin();
+    }
+
+    fn store_bytes(&self) -> u64 {
+        self.0.store_bytes()
+    }
+}
+
+/// What an earlier life read back may never have reached the disk: each is written anew, or a power loss takes it after all.
+#[test]
+fn section_9_d18_a_start_writes_the_vote_and_each_record_of_the_tail_as_they_are() {
+    let disk = SimDisk::new();
+    let (mut storage, _) = open(&disk);
+    let entry = posts(1).entries.remove(0);
+    storage.perform(vec![write_vote(3, Some(9)), write_log(&entry, 0)]).expect("performs");
+    drop(storage);
+    let watched = Watched(disk, Vec::new());
+    let opened = Storage::open(watched, Voter::Replica(NodeId(1)), Incarnation(7), &Limits::default());
+    let Watched(disk, batches) = opened.expect("opens").0.kv;
+    let written: Vec<_> = batches.into_iter().flat_map(|batch| batch.writes).collect();
+    for table in [Table::Meta, Table::Log] {
+        let mut again = written.iter().filter(|(at, ..)| *at == table);
+        let there = again.any(|(_, key, value)| value.is_some() && disk.get(table, key).expect("reads") == *value);
+        assert!(there, "{table:?}: {written:?}");
+    }
 }
 
 #[test]
