@@ -144,7 +144,7 @@ impl Hands {
 
     /// Carries out effects, in order.
     pub fn perform(&self, effects: Effects) {
-        self.learn_view(&effects);
+        effects.views().for_each(|view| self.known().learn(view));
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => self.send(&to, message),
@@ -175,7 +175,7 @@ impl Hands {
     /// Tells the node's machines.
     pub fn tell(&self, note: Note) {
         self.observer.hear(&note);
-        let is_state = matches!(note, Note::LogPosition { .. });
+        let is_state = note.is_state();
         let deliveries = route::note(note);
         match self.mailboxes.get() {
             Some(mailboxes) if is_state => mailboxes.deliver_with_next(deliveries),
@@ -187,16 +187,6 @@ impl Hands {
     /// Puts the states that wait for this actor into its mailbox; false when there were none.
     pub fn deliver_states(&self, actor: ActorName) -> bool {
         self.mailboxes.get().is_some_and(|mailboxes| mailboxes.deliver_states(actor))
-    }
-
-    fn learn_view(&self, effects: &Effects) {
-        for effect in effects.as_slice() {
-            if let Effect::Tell(Note::ViewChanged { view }) = effect {
-                let mut known = self.known();
-                known.cluster = Some(view.cluster);
-                known.view = known.view.max(view.number);
-            }
-        }
     }
 
     fn send(&self, to: &Address, message: PeerMessage) {

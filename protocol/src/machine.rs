@@ -286,6 +286,14 @@ pub enum Note {
     },
 }
 
+impl Note {
+    /// Whether it tells where something stands: the last one counts, and it may wait for what else its hearers are told.
+    #[must_use]
+    pub fn is_state(&self) -> bool {
+        matches!(self, Self::LogPosition { .. })
+    }
+}
+
 /// What a step wants done, in order. To drop it is to lose letters.
 #[must_use]
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -349,6 +357,14 @@ impl Effects {
     /// Ends the process.
     pub fn halt(&mut self, why: impl Into<String>) {
         self.push(Effect::Halt(why.into()));
+    }
+
+    /// The views that they bring into force: known before anything of the step goes out, so that no letter speaks for an older one.
+    pub fn views(&self) -> impl Iterator<Item = &View> {
+        self.0.iter().filter_map(|effect| match effect {
+            Effect::Tell(Note::ViewChanged { view }) => Some(&**view),
+            _ => None,
+        })
     }
 
     /// The effects, to look at.

@@ -178,6 +178,14 @@ pub struct Known {
     pub view: ViewNumber,
 }
 
+impl Known {
+    /// A view is in force here.
+    pub fn learn(&mut self, view: &View) {
+        self.cluster = Some(view.cluster);
+        self.view = self.view.max(view.number);
+    }
+}
+
 fn refusal(known: &Known, envelope: &Envelope) -> Option<LetterRefused> {
     if envelope.version != PROTOCOL_VERSION {
         return Some(LetterRefused::Version { theirs: envelope.version });

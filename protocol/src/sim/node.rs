@@ -10,7 +10,7 @@ use super::checker::Asked;
 use super::disk::SimDisk;
 use crate::ids::{Address, Attempt, Ballot, Hash, Index, Millis, Now, Peer, RequestId, Timestamp, ViewNumber, WriteId};
 use crate::log::Entry;
-use crate::machine::{Effect, Effects, Limits, Note, Setup};
+use crate::machine::{Effect, Effects, Limits, Setup};
 use crate::node::Machines;
 use crate::route::{self, ActorName, Delivery, Known, MachineName};
 use crate::status::NodeStatus;
@@ -183,6 +183,13 @@ impl Process {
         self.hands[hands.place()].extend(pieces);
     }
 
+    /// The same, before all else.
+    pub fn give_first(&mut self, hands: Hands, deliveries: Vec<Delivery>) {
+        for (_, inputs) in route::by_actor(deliveries).into_iter().rev() {
+            self.hands[hands.place()].push_front(Piece::Inputs(inputs));
+        }
+    }
+
     /// Puts together what was to be passed on one after the other, as of letters that come in one bundle: each actor hears all that is for
     /// it at once.
     pub fn bundle(&mut self, hands: Hands) {
@@ -199,13 +206,6 @@ impl Process {
     /// Has hands do nothing before this moment.
     pub fn rest(&mut self, hands: Hands, until: u64) {
         self.rests[hands.place()] = until;
-    }
-
-    /// The same, before all else.
-    pub fn give_first(&mut self, hands: Hands, deliveries: Vec<Delivery>) {
-        for (_, inputs) in route::by_actor(deliveries).into_iter().rev() {
-            self.hands[hands.place()].push_front(Piece::Inputs(inputs));
-        }
     }
 
     /// What hands do next.
@@ -282,19 +282,10 @@ impl Process {
         let place = (0..MACHINES).filter(|place| self.is_ready(*place)).nth(drawn)?;
         let ticks = self.due[place] && (self.queues[place].is_empty() || rng.bool());
         let Turn { name, input, effects } = self.take_turn(place, ticks, now, is_told)?;
-        self.learn_view(effects.as_slice());
+        effects.views().for_each(|view| self.known.learn(view));
         let hands = Hands::Actor(ActorName::hosting(name));
         self.hands[hands.place()].extend(effects.into_iter().map(Piece::Effect));
         Some(Begun { hands, step: Some((name, input)) })
-    }
-
-    /// Before anything of a step goes out, so that no letter speaks for an older view.
-    fn learn_view(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            if let Effect::Tell(Note::ViewChanged { view }) = effect {
-                self.known = Known { cluster: Some(view.cluster), view: self.known.view.max(view.number) };
-            }
-        }
     }
 
     /// Gives the first machine with something to do its turn: its tick, then what waits for it.

@@ -137,8 +137,7 @@ impl Observer<'_> {
         self.checker.view(view, self.timing)?;
         let known = &mut self.nodes[node];
         if let Some(process) = known.process.as_mut() {
-            process.known.cluster = Some(view.cluster);
-            process.known.view = process.known.view.max(view.number);
+            process.known.learn(view);
             process.serving = None;
         }
         let voter = &known.me.voter;

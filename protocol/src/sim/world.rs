@@ -415,7 +415,7 @@ impl World {
             Effect::Tell(note) => {
                 self.count_note(&note);
                 self.observer().note(node, &note)?;
-                let is_state = matches!(note, Note::LogPosition { .. });
+                let is_state = note.is_state();
                 match self.nodes[node].process.as_mut() {
                     Some(process) if is_state => process.keep_states(route::note(note)),
                     Some(process) => process.give_first(hands, route::note(note)),
