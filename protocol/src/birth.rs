@@ -530,4 +530,44 @@ mod tests {
         assert_eq!(lines(birth.step(at(1), hello)), ["answer w n1, n2 Some(6)"]);
         assert_eq!(answers(&mut birth, 2, node(2, 2), &[1, 2], None), NONE);
     }
+
+    #[test]
+    fn section_9_clusters_that_are_founded_apart_have_different_names() {
+        let found = |seed: u64, wall: u64| {
+            let now = Now { elapsed: Millis(0), wall: Timestamp(wall) };
+            let learnt =
+                birth_with(&node(1, 1), &[1], None, seed).tick(now).into_iter().find_map(|effect| match effect {
+                    Effect::Tell(Note::Learnt { view }) => Some(view.cluster),
+                    _ => None,
+                });
+            learnt.expect("it founds")
+        };
+        let bits = || (0..u64::BITS).map(|bit| 1_u64 << bit);
+        let by_seed: BTreeSet<_> = bits().map(|seed| found(seed, 0)).collect();
+        let by_time: BTreeSet<_> = bits().map(|wall| found(0, wall)).collect();
+        assert_eq!((by_seed.len(), by_time.len()), (64, 64), "whatever bit of the seed or the clock tells them apart");
+    }
+
+    #[test]
+    fn section_9_an_answer_counts_for_three_rounds_of_questions() {
+        let mut birth = birth(&node(3, 3), &ALL);
+        drop(birth.tick(at(0)));
+        answers(&mut birth, 1, node(1, 1), &ALL, None);
+        for ms in [500, 1_000, 1_500] {
+            drop(birth.tick(at(ms)));
+        }
+        assert!(founds(&answers(&mut birth, 1_501, node(2, 2), &ALL, None)), "seeds need not answer all at once");
+    }
+
+    #[test]
+    fn section_9_an_answer_that_was_overtaken_takes_nothing_back() {
+        let mut birth = birth(&node(3, 3), &ALL);
+        drop(birth.tick(at(0)));
+        let first = birth.rounds.1;
+        drop(birth.tick(at(500)));
+        answers(&mut birth, 501, node(1, 1), &ALL, Some(view(7)));
+        let late = Input::HelloAnswer { from: node(1, 1), round: first, seeds: seeds(&ALL), view: None };
+        assert_eq!(lines(birth.step(at(502), late)), NONE);
+        assert!(!founds(&answers(&mut birth, 503, node(2, 2), &ALL, None)), "node 1 belongs to a cluster since");
+    }
 }

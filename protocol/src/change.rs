@@ -434,3 +434,86 @@ fn short(voter: &Voter) -> String {
 fn list(names: impl Iterator<Item = String>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, witness};
+
+    const LEAVES: [Leave; 3] = [Leave::Stops, Leave::Removed, Leave::Drained];
+
+    fn cause(asked_by: u32, reasons: Vec<Reason>) -> Cause {
+        Cause::new(Timestamp(0), NodeId(asked_by), reasons)
+    }
+
+    #[test]
+    fn section_12_every_kind_of_cause_has_a_name_of_its_own() {
+        let (from, to, voter) = (NodeId(1), NodeId(3), node(2).voter);
+        let mut reasons = vec![
+            Reason::Founded,
+            Reason::Recovered { from: ViewNumber(1), made: ViewNumber(1_001) },
+            Reason::PrimaryLost { primary: from },
+            Reason::SetOffline { voter: voter.clone(), fault: Fault::Storage },
+            Reason::NodeJoined { node: to },
+            Reason::WitnessJoined { name: WitnessName::new("w1") },
+            Reason::HandedOver { from, to, leaves: None },
+            Reason::Unfinished { voter: voter.clone() },
+        ];
+        reasons.extend(LEAVES.map(|why| Reason::Left { voter: voter.clone(), why }));
+        let named = reasons.into_iter().map(|reason| cause(3, vec![reason]).kind());
+        let mut names: Vec<&str> = named.chain([cause(3, Vec::new()).kind()]).collect();
+        let mut known = KINDS;
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        let is_word = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        assert!(names.iter().all(|name| is_word(name)), "{names:?}");
+        for why in LEAVES {
+            let alone = Reason::Left { voter: voter.clone(), why }.kind();
+            assert_eq!(Reason::HandedOver { from, to, leaves: Some(why) }.kind(), alone, "a primary leaves likewise");
+        }
+    }
+
+    #[test]
+    fn section_12_what_lists_more_than_a_record_holds_is_malformed() {
+        let voters = |count: usize| -> BTreeSet<Voter> { (1..).take(count).map(|n| node(n).voter).collect() };
+        let decision = |promised, accepted| Decision {
+            ballot: Ballot { round: 1, node: NodeId(3) },
+            votes: 3,
+            promised,
+            accepted,
+            suspect_ms: 0,
+            trial_ms: 0,
+            promise_ms: 0,
+            accept_ms: 0,
+            stalled_ms: 0,
+        };
+        for (count, fits) in [(0, true), (LIST_MAX, true), (LIST_MAX + 1, false)] {
+            let empty = || cause(3, Vec::new());
+            let causes = [
+                cause(3, vec![Reason::Founded; count]),
+                Cause { seen: vec![(node(1).voter, Sign::Reset); count], ..empty() },
+                Cause { unheard: voters(count), ..empty() },
+            ];
+            assert!(causes.iter().all(|cause| cause.is_well_formed() == fits), "{count}");
+            assert_eq!(decision(voters(count), voters(1)).is_well_formed(), fits, "{count} promised");
+            assert_eq!(decision(voters(1), voters(count)).is_well_formed(), fits, "{count} accepted");
+        }
+    }
+
+    #[test]
+    fn section_12_a_lost_primary_is_told_of_as_the_one_who_stood_saw_it() {
+        let silent = |ms| Sign::Silent { ms };
+        let seen = [(node(1).voter, silent(3_000)), (node(3).voter, Sign::Reset), (witness(1).voter, silent(2_900))];
+        let told = |asked_by, seen: &[(Voter, Sign)]| {
+            let lost = cause(asked_by, vec![Reason::PrimaryLost { primary: NodeId(2) }]);
+            Cause { seen: seen.to_vec(), ..lost }.to_string()
+        };
+        let died = "node 2 died (connection reset, seen by 3; no answer for 3000 ms, seen by 1, w1)";
+        let silenced = "node 2 fell silent (no answer for 3000 ms, seen by 1, w1; connection reset, seen by 3)";
+        assert_eq!([told(3, &seen), told(1, &seen)], [died, silenced]);
+        assert_eq!(told(9, &seen), silenced, "who saw nothing itself tells what the first one saw");
+        assert_eq!(told(3, &[]), "node 2 was lost");
+    }
+}

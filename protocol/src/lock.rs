@@ -607,4 +607,25 @@ mod tests {
             assert!(table.claims.is_empty() && table.queues.is_empty());
         }
     }
+
+    #[test]
+    fn section_6_an_entry_without_locks_is_granted_unless_its_owner_waits() {
+        let mut locks = Table::default();
+        assert_eq!(locks.acquire(7, &[]), [7]);
+        assert!(locks.0.claims.is_empty(), "nothing is remembered of it");
+        assert_eq!(locks.write(1, "a"), [1]);
+        assert_eq!(locks.acquire(1, &[]), [1], "told again");
+        assert_eq!(locks.write(2, "a"), NONE);
+        assert_eq!(locks.acquire(2, &[]), NONE, "it waits as before");
+        assert_eq!(locks.release(1), [2]);
+    }
+
+    #[test]
+    fn section_6_two_holders_that_exclude_each_other_are_noticed() {
+        for (a, b) in Mode::ALL.into_iter().flat_map(|a| Mode::ALL.map(|b| (a, b))) {
+            let mut queue = Queue::default();
+            [a, b].into_iter().for_each(|mode| queue.held.add(mode));
+            assert_eq!(queue.is_consistent(), a.is_compatible(b), "{a:?} {b:?}");
+        }
+    }
 }

@@ -203,4 +203,11 @@ mod tests {
         let key = (KeyOwner::new("ada", "k").expect("valid"), Timestamp(1));
         assert!(!Entry { batch: Batch::Abort { keys: vec![key], keys_at: Timestamp(0) }, ..entry }.is_intact());
     }
+
+    #[test]
+    fn section_4_no_entry_stands_before_the_first() {
+        let batch = || Batch::Abort { keys: Vec::new(), keys_at: Timestamp(0) };
+        assert!(Entry::new(Index(1), Hash::default(), batch()).is_intact());
+        assert!(!Entry::new(Index(0), Hash::default(), batch()).is_intact());
+    }
 }

@@ -493,3 +493,29 @@ pub struct Setup {
     /// Where each machine's randomness comes from; drawn anew by each process.
     pub seed: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::suspicion;
+
+    /// Such a note is held back, and replaced by the next one: of any other that would lose what happened.
+    #[test]
+    fn r11_only_of_where_a_log_stands_the_last_word_is_enough() {
+        let (index, hash, view) = (Index(1), Hash::default(), ViewNumber(1));
+        assert!(Note::LogPosition { log_end: Index(2), committed: (index, hash) }.is_state());
+        let told_each = [
+            Note::Serving { view },
+            Note::NotServing { view, can_lead: true },
+            Note::Suspected { view, suspicion: suspicion() },
+            Note::Trusted { view },
+            Note::CommitSeen { index, hash },
+            Note::Applying { index },
+            Note::Pace { delay_ms: 0 },
+            Note::Draining { on: true },
+        ];
+        for note in told_each {
+            assert!(!note.is_state(), "{note:?}");
+        }
+    }
+}

@@ -85,6 +85,7 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{node, witness};
 
     /// By their place in the list, one of three was never asked: the list was one shorter each second time (`lockstep sim --seed
     /// 396545`).
@@ -98,5 +99,18 @@ mod tests {
         let asked: Vec<_> = [&three, &three, &three].into_iter().filter_map(|some| turns.next(some)).collect();
         assert_eq!(asked, ["node-1", "node-3", "node-4"].map(Address::new));
         assert_eq!(turns.next(&BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn r25_who_was_removed_and_who_holds_no_data_is_asked_no_more() {
+        let member = |peer: Peer, removed| Member { peer, removed };
+        let all = vec![member(node(1), false), member(node(2), true), member(witness(1), false)];
+        let members = Members::new(all);
+        assert_eq!(members.data_addresses().collect::<Vec<_>>(), [node(1).address]);
+        assert!(!members.is_empty() && Members::default().is_empty());
+        let wiped = Peer { incarnation: node(2).incarnation.next(), ..node(2) };
+        assert!(members.is_removed(&node(2)) && !members.is_removed(&node(1)) && !members.is_removed(&wiped));
+        assert!(members.has_left(&node(2).voter) && !members.has_left(&node(1).voter));
+        assert!(members.knows(&node(1).voter) && !members.knows(&node(9).voter) && !members.has_left(&node(9).voter));
     }
 }

@@ -119,3 +119,30 @@ impl Machines {
         status
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::{self, LockOwner, Mode, Resource};
+    use crate::status::Role;
+    use crate::testing::{at, node, recovered, setup, view};
+
+    #[test]
+    fn a_node_says_of_itself_what_its_machines_know() {
+        let me = node(3);
+        let setup = Setup { seeds: vec![node(1).address, node(3).address], ..setup(&me) };
+        let mut newborn = Machines::new(&setup, &recovered(&me, None));
+        let _hello = newborn.tick(at(0), MachineName::Birth);
+        let status = newborn.status();
+        assert_eq!(
+            (status.role, status.view, status.waiting_for),
+            (Role::Waiting, None, "an answer from 1".to_owned())
+        );
+        let last = view(4, 1, &[1, 3], 1);
+        let mut restarted = Machines::new(&setup, &recovered(&me, Some(last.clone())));
+        let (owner, locks) = (LockOwner::Slot(1), vec![(Resource::Store, Mode::Shared)]);
+        let _granted = restarted.step(at(0), Delivery::Locks(lock::Input::Acquire { owner, locks }));
+        let status = restarted.status();
+        assert_eq!((status.role, status.view.as_deref(), status.locks_held), (Role::Replica, Some(&last), 1));
+    }
+}

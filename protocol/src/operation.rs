@@ -469,3 +469,89 @@ pub enum Answer {
     /// Of an operator's call.
     Operator(OperatorAnswer),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, U64Deserializer};
+
+    fn channel() -> ChannelName {
+        ChannelName::new("general").expect("a name")
+    }
+
+    #[test]
+    fn api_a_text_is_measured_in_characters() {
+        let fits = |character: &str, count: usize| Text::new(&character.repeat(count)).is_ok();
+        for character in ["x", "\u{e9}", "\u{1f600}"] {
+            assert!(fits(character, 1) && fits(character, TEXT_CHARS_MAX), "{character}");
+            assert!(!fits(character, 0) && !fits(character, TEXT_CHARS_MAX + 1), "{character}");
+        }
+        let told = |count| Text::new(&"x".repeat(count)).expect_err("refused").reason;
+        assert_ne!(told(0), told(TEXT_CHARS_MAX + 1), "one says what is too short, the other what is too long");
+    }
+
+    #[test]
+    fn api_a_query_for_many_things_is_a_page_and_one_for_one_thing_is_none() {
+        let page = Page { limit: 1, before: None, after: None, ascending: false };
+        let queries = [
+            (Query::History { channel: channel(), page }, true),
+            (Query::Stars { channel: channel(), user: None, page }, true),
+            (Query::Channels { limit: 1, after: None }, true),
+            (Query::Message { id: Timestamp(1) }, false),
+            (Query::Channel { channel: channel() }, false),
+        ];
+        for (query, is_page) in queries {
+            assert_eq!(query.is_page(), is_page, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn section_10_only_what_may_come_to_another_end_is_tried_again_with_the_same_key() {
+        let errors = [
+            (OperationError::NotPrimary { view: ViewNumber(1), primary: None }, true),
+            (OperationError::TooFewReplicas { replicas: 1, needed: 2 }, true),
+            (OperationError::Overloaded, true),
+            (OperationError::OutcomeUnknown, true),
+            (OperationError::Aborted, false),
+            (OperationError::KeyReused, false),
+            (OperationError::ChannelNotFound { channel: channel() }, false),
+            (OperationError::MessageNotFound { id: Timestamp(1) }, false),
+        ];
+        for (error, again) in errors {
+            assert_eq!(error.is_retryable(), again, "{error}");
+        }
+    }
+
+    #[test]
+    fn section_11_what_is_no_text_is_refused_with_a_word_on_what_it_should_be() {
+        let number = || -> U64Deserializer<Error> { 7_u64.into_deserializer() };
+        let refusals = [
+            ChannelName::deserialize(number()).err(),
+            UserName::deserialize(number()).err(),
+            IdempotencyKey::deserialize(number()).err(),
+            Text::deserialize(number()).err(),
+        ];
+        for refusal in refusals {
+            let told = refusal.expect("refused").to_string();
+            assert!(told.ends_with("expected text"), "{told}");
+        }
+    }
+
+    #[test]
+    fn r2_a_request_is_the_same_when_its_client_asked_for_the_same() {
+        let post = |text: &str, create_channel| {
+            let text = Text::new(text).expect("a text");
+            Action::Post { channel: channel(), text, create_channel }
+        };
+        let (star, unstar) = (|id| Action::Star { id: Timestamp(id) }, Action::Unstar { id: Timestamp(1) });
+        let create = Action::CreateChannel { channel: channel() };
+        assert!(post("hi", true).is_same_request(&post("hi", false)), "gateways differ in that, not clients");
+        let others = [post("hi", true), post("ho", true), star(1), star(2), unstar, create];
+        for (n, one) in others.iter().enumerate() {
+            for (m, other) in others.iter().enumerate() {
+                assert_eq!(one.is_same_request(other), n == m, "{one:?} {other:?}");
+            }
+        }
+    }
+}

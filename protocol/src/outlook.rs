@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 /// More failures than these are not tried: the sets are many, and the answer is good enough.
 pub const FAILURES_MAX: usize = 3;
 
-/// With more voters than these only single failures are tried.
+/// With more voters than these only single failures are tried, and one way out is told of.
 const VOTERS_MAX: usize = 16;
 
 /// The most ways out that are told of.
@@ -90,17 +90,17 @@ fn serves(view: &View, alive: &BTreeSet<Voter>, copies_min: usize) -> bool {
     view.is_quorum(alive) && alive.iter().filter(|voter| voter.node().is_some()).count() >= copies_min
 }
 
-/// The smallest sets of the dead with which the living could serve.
+/// The smallest sets of the dead with which the living could serve; of very many dead, one of these sets.
 fn ways_out(view: &View, alive: &BTreeSet<Voter>, dead: &[Voter], copies_min: usize) -> Vec<BTreeSet<Voter>> {
-    let tries_max = if dead.len() > VOTERS_MAX { 1 } else { dead.len() };
-    for count in 1..=tries_max {
-        let enough = |back: &Vec<Voter>| serves(view, &alive.iter().chain(back).cloned().collect(), copies_min);
-        let ways: Vec<_> = subsets(dead, count).into_iter().filter(enough).take(WAYS_MAX).collect();
-        if !ways.is_empty() {
-            return ways.into_iter().map(|way| way.into_iter().collect()).collect();
-        }
+    let enough = |back: &[Voter]| serves(view, &alive.iter().chain(back).cloned().collect(), copies_min);
+    // All votes are alike but for a tie, which is the primary's, and only data nodes are copies: who helps most comes first.
+    let mut best = dead.to_vec();
+    best.sort_by_key(|voter| (voter.node() != Some(view.primary), voter.node().is_none()));
+    while best.split_last().is_some_and(|(_, fewer)| enough(fewer)) {
+        best.pop();
     }
-    Vec::new()
+    let ways = if dead.len() > VOTERS_MAX { vec![best] } else { subsets(dead, best.len()) };
+    ways.into_iter().filter(|way| enough(way)).take(WAYS_MAX).map(|way| way.into_iter().collect()).collect()
 }
 
 /// The worst order counts: after each failure the survivors change the view.
@@ -223,5 +223,35 @@ mod tests {
         assert!(few.can_serve && few.needed.len() == 3, "three of five, without the primary: {few:?}");
         assert!(few.text().ends_with("without w1 there is no quorum"), "{}", few.text());
         assert!(!outlook(&[witness(1).voter, witness(2).voter, node(9).voter]).can_serve, "no copy, and a stranger");
+    }
+
+    #[test]
+    fn section_3_no_more_failures_are_tried_than_it_says() {
+        let view = view(1, 5, &[1, 2, 3, 4, 5], 4);
+        let outlook = Outlook::new(&view, &view.voters().map(|peer| peer.voter).collect(), 1);
+        assert_eq!((outlook.at_once, outlook.one_by_one), (FAILURES_MAX, FAILURES_MAX), "four would be survived too");
+    }
+
+    #[test]
+    fn section_3_of_as_many_missing_as_are_tried_every_set_is() {
+        let replicas: Vec<u32> = (1..=34).collect();
+        let missing = u32::try_from(VOTERS_MAX).expect("few");
+        let answers = (missing + 1..=34).map(|n| node(n).voter).collect();
+        let outlook = Outlook::new(&view(1, 34, &replicas, 0), &answers, 20);
+        assert!(!outlook.can_serve, "18 copies of 20");
+        assert_eq!(outlook.waits_for.len(), WAYS_MAX);
+        assert!(outlook.waits_for.iter().all(|way| way.len() == 2), "{outlook:?}");
+    }
+
+    #[test]
+    fn section_12_of_very_many_who_are_missing_it_says_how_few_would_be_enough() {
+        let view = view(1, 3, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 9);
+        let alone = [node(10).voter].into();
+        let waits_for = |copies_min| Outlook::new(&view, &alone, copies_min).waits_for;
+        let [way] = &waits_for(1)[..] else { panic!("one way is told") };
+        assert!(way.len() == 9 && way.contains(&node(3).voter), "ten of 19 are a quorum: {way:?}");
+        let [way] = &waits_for(10)[..] else { panic!("one way is told") };
+        assert!(way.iter().all(|voter| voter.node().is_some()) && way.len() == 9, "all copies: {way:?}");
+        assert_eq!(waits_for(11), Vec::<BTreeSet<Voter>>::new(), "so many were never listed");
     }
 }

@@ -253,4 +253,20 @@ mod tests {
         assert!(refused(&[one("ada", "hello"), vec![1, 3]].concat()), "and half a message more");
         assert!(refused(&[1, 1, 0xff, 1, b'x']), "no text at all");
     }
+
+    #[test]
+    fn what_is_no_piece_of_bytes_is_refused_with_a_word_on_what_it_should_be() {
+        use serde::de::{IntoDeserializer, value};
+        let number: value::U64Deserializer<value::Error> = 7_u64.into_deserializer();
+        let told = Packed::deserialize(number).err().expect("refused").to_string();
+        assert!(told.ends_with("expected bytes"), "{told}");
+    }
+
+    #[test]
+    fn a_page_takes_the_longest_name_beside_the_shortest_text() {
+        let long = "x".repeat(crate::operation::USER_BYTES_MAX);
+        let page = Messages::of(channel(), &[message(7, &long, "h", &[])]);
+        let arrived: Messages = postcard::from_bytes(&postcard::to_stdvec(&page).expect("encodes")).expect("decodes");
+        assert_eq!(arrived.iter().map(|read| (read.user, read.text)).collect::<Vec<_>>(), [(long.as_str(), "h")]);
+    }
 }

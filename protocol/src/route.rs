@@ -499,7 +499,9 @@ pub fn watch_ended(address: &Address) -> Vec<Delivery> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::view;
+    use crate::change::LIST_MAX;
+    use crate::ids::{Ballot, NodeId};
+    use crate::testing::{node, view};
 
     /// Each actor's inbox is filled in this order, and the heartbeat may answer before the last of them is.
     #[test]
@@ -511,6 +513,123 @@ mod tests {
             let place = |machine| order.iter().position(|name| *name == machine);
             assert!(place(MachineName::Election) < place(MachineName::Heartbeat), "{order:?}");
             assert!(place(MachineName::Campaign) < place(MachineName::Heartbeat), "of the same actor: {order:?}");
+        }
+    }
+
+    #[test]
+    fn section_12_what_is_told_together_each_actor_hears_together_and_in_order() {
+        let told = note(Note::ViewChanged { view: Arc::new(view(2, 3, &[1, 2, 3], 1)) });
+        let groups = by_actor(told.clone());
+        let actors: Vec<ActorName> = groups.iter().map(|(actor, _)| *actor).collect();
+        let each = [ActorName::TransactionCoordinator, ActorName::Election, ActorName::Heartbeat, ActorName::Sync];
+        assert_eq!(actors, each, "one message to each");
+        for (actor, heard) in groups {
+            let is_its = |delivery: &&Delivery| ActorName::hosting(delivery.machine()) == actor;
+            assert_eq!(heard, told.iter().filter(is_its).cloned().collect::<Vec<_>>());
+        }
+    }
+
+    const OURS: ClusterId = ClusterId(7);
+    const BALLOT: Ballot = Ballot { round: 1, node: NodeId(1) };
+
+    fn known(view: u64) -> Known {
+        Known { cluster: Some(OURS), view: ViewNumber(view) }
+    }
+
+    /// From node 1, which knows this view.
+    fn envelope(view: u64, message: P) -> Envelope {
+        let (version, cluster) = (PROTOCOL_VERSION, Some(OURS));
+        Envelope { version, cluster, from: node(1), view: ViewNumber(view), message }
+    }
+
+    #[test]
+    fn section_11_letters_of_another_version_or_cluster_or_of_none_are_refused() {
+        let theirs = ClusterId(8);
+        let hello = || P::Hello { round: 1, seeds: Vec::new() };
+        let refusal = |known: &Known, cluster: Option<ClusterId>, message| {
+            letter(known, Envelope { cluster, ..envelope(1, message) }).err()
+        };
+        let newer = Envelope { version: PROTOCOL_VERSION + 1, ..envelope(1, hello()) };
+        let version = LetterRefused::Version { theirs: PROTOCOL_VERSION + 1 };
+        assert_eq!(letter(&known(1), newer).err(), Some(version));
+        for message in [hello(), P::AskView] {
+            let other = LetterRefused::Cluster { theirs, ours: OURS };
+            assert_eq!(refusal(&known(1), Some(theirs), message), Some(other));
+        }
+        let newborn = Known { cluster: None, view: ViewNumber(0) };
+        for (known, cluster) in [(&newborn, Some(OURS)), (&known(1), None), (&newborn, None)] {
+            assert_eq!(refusal(known, cluster, P::AskView), Some(LetterRefused::NoCluster));
+            assert_eq!(refusal(known, cluster, hello()), None, "so that it learns of one");
+        }
+        assert_eq!(refusal(&known(1), Some(OURS), P::AskView), None);
+    }
+
+    #[test]
+    fn section_11_a_view_that_cannot_be_one_or_is_another_clusters_is_refused_unread() {
+        let good = view(2, 3, &[1, 2, 3], 1);
+        let headless = View { primary: NodeId(9), ..good.clone() };
+        let foreign = View { cluster: ClusterId(8), ..good.clone() };
+        let other = LetterRefused::Cluster { theirs: ClusterId(8), ours: OURS };
+        for (view, refused) in [(&good, None), (&headless, Some(LetterRefused::Malformed)), (&foreign, Some(other))] {
+            let carriers = [
+                P::Election { view: view.clone() },
+                P::Victory { view: view.clone(), decision: None },
+                P::ViewIs { view: view.clone() },
+                P::HelloAnswer { round: 1, seeds: Vec::new(), view: Some(view.clone()) },
+                P::Accept { view: ViewNumber(1), ballot: BALLOT, proposal: view.clone() },
+            ];
+            for message in carriers {
+                assert_eq!(letter(&known(1), envelope(1, message.clone())).err(), refused, "{message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn section_12_how_a_view_was_decided_goes_to_its_primary_unless_that_cannot_be_told() {
+        let told = |voters: usize| {
+            let decision = Decision {
+                ballot: BALLOT,
+                votes: 3,
+                promised: (1..).take(voters).map(|n| node(n).voter).collect(),
+                accepted: [node(1).voter].into(),
+                suspect_ms: 0,
+                trial_ms: 0,
+                promise_ms: 0,
+                accept_ms: 0,
+                stalled_ms: 0,
+            };
+            let victory = P::Victory { view: view(2, 3, &[1, 2, 3], 1), decision: Some(decision) };
+            letter(&known(1), envelope(1, victory))
+        };
+        let is_told =
+            |delivery: &Delivery| matches!(delivery, Delivery::Coordinator(coordinator::Input::Decided { .. }));
+        assert!(told(3).is_ok_and(|deliveries| deliveries.iter().any(is_told)));
+        assert_eq!(told(LIST_MAX + 1), Err(LetterRefused::Malformed));
+    }
+
+    #[test]
+    fn section_11_that_a_sender_knows_another_view_is_heard_unless_the_letter_is_about_that() {
+        let asks = || P::ListMe { view: ViewNumber(2) };
+        let tells = |number| P::ViewIs { view: view(number, 3, &[1, 2, 3], 1) };
+        let victory = |number| P::Victory { view: view(number, 3, &[1, 2, 3], 1), decision: None };
+        // Which view is known here, which to the sender, what it says, and whether that it knows another is heard.
+        let table = [
+            (2, 2, asks(), false, "both know the same"),
+            (3, 2, asks(), true, "the sender is behind"),
+            (2, 3, asks(), true, "this node is behind"),
+            (3, 2, P::AskView, false, "it is behind, and asks"),
+            (2, 3, P::AskView, true, "it asks, and knows more"),
+            (2, 3, tells(3), false, "it brings what this node lacks"),
+            (2, 1, victory(3), false, "the same, of a view that the sender has just decided"),
+            (2, 4, tells(3), true, "it knows a later one still"),
+            (3, 2, victory(3), true, "the sender is behind, and tells what is known"),
+            (3, 1, tells(2), true, "the sender is behind, and tells old news"),
+        ];
+        for (ours, theirs, message, is_heard, why) in table {
+            let deliveries = letter(&known(ours), envelope(theirs, message)).expect("taken");
+            let heard = Delivery::Replica(replica::Input::Heard { from: node(1), view: ViewNumber(theirs) });
+            assert_eq!(deliveries.contains(&heard), is_heard, "{why}");
+            assert!(deliveries.len() > usize::from(is_heard), "and is opened: {why}");
         }
     }
 }

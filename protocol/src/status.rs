@@ -105,3 +105,23 @@ mod as_pairs {
         Ok(Vec::<(Voter, PeerStatus)>::deserialize(from)?.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, view, witness};
+
+    #[test]
+    fn what_a_node_says_of_itself_arrives_as_it_was_said() {
+        let heard = |n| PeerStatus { log_end: Index(n), commit_index: Index(n - 1), heard_at: Millis(1_000 * n) };
+        let status = NodeStatus {
+            role: Role::Primary,
+            view: Some(Arc::new(view(2, 3, &[1, 3], 1))),
+            serving: Some(ViewNumber(2)),
+            peers: [(node(1).voter, heard(7)), (witness(1).voter, heard(2))].into(),
+            ..NodeStatus::default()
+        };
+        let bytes = postcard::to_stdvec(&status).expect("encodes");
+        assert_eq!(postcard::from_bytes::<NodeStatus>(&bytes).expect("decodes"), status);
+    }
+}

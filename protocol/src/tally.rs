@@ -162,4 +162,14 @@ mod tests {
         let named: Vec<_> = VOTES.into_iter().zip(tally.votes).filter(|(_, count)| *count > 0).collect();
         assert_eq!(named, [("yes", 1), ("gap", 1), ("malformed", 1)]);
     }
+
+    #[test]
+    fn batches_are_counted_by_their_end_and_measured_when_they_took_effect() {
+        let mut tally = Tally::default();
+        tally.finished(false, 3, 100);
+        tally.finished(false, 1, 5);
+        tally.finished(true, 9, 900);
+        assert_eq!((tally.committed, tally.aborted), (2, 1));
+        assert_eq!((tally.operations.count(), tally.operations.sum(), tally.bytes.sum()), (2, 4, 105));
+    }
 }

@@ -286,6 +286,9 @@ mod tests {
             let verdict = judge(&nobody, Some(NodeId(1)));
             assert!(!verdict.is_good() && verdict.measure.is_none(), "{verdict:?}");
         }
+        let good = |held: [Held; 2]| judge(&(1..).map(NodeId).zip(held).collect(), None).is_good();
+        let a = || scan(9, 1, 1);
+        assert!(good([a(), a()]) && !good([a(), scan(9, 1, 2)]) && !good([a(), Held::NotAsked("away".into())]));
     }
 
     #[test]
@@ -342,5 +345,25 @@ mod tests {
                 Since::NoLater(index) => assert!(index.0 >= 20 && cut > 1, "cut {cut}: {index}"),
             }
         }
+    }
+
+    #[test]
+    fn s5_what_nobody_was_asked_is_not_told_and_what_is_dropped_before_is_no_loss() {
+        let mut bisect = Bisect::new(Index(10), Index(1), Index(1));
+        assert_eq!(bisect.since(), Since::NoLater(Index(10)), "nobody was asked yet");
+        bisect.hear(Index(5), Some(hash(0)), Some(hash(0)));
+        assert_eq!((bisect.next(), bisect.since()), (Some(Index(7)), Since::NoLater(Index(10))));
+        bisect.hear(Index(3), None, Some(hash(0)));
+        assert_eq!((bisect.next(), bisect.since()), (Some(Index(7)), Since::NoLater(Index(10))), "5 is equal still");
+        let mut cut = bisect;
+        cut.hear(Index(5), None, None);
+        assert_eq!(
+            (cut.next(), cut.since()),
+            (Some(Index(6)), Since::NoLater(Index(10))),
+            "and here it is not any more"
+        );
+        bisect.hear(Index(7), Some(hash(1)), Some(hash(2)));
+        bisect.hear(Index(6), Some(hash(1)), Some(hash(2)));
+        assert_eq!((bisect.next(), bisect.since()), (None, Since::Entry(Index(6))));
     }
 }

@@ -116,6 +116,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::{LIST_MAX, Reason};
     use crate::ids::Timestamp;
 
     fn view(replicas: u32, witnesses: u32, primary: u32) -> View {
@@ -168,5 +169,20 @@ mod tests {
         assert!(view.is_primary(&peer) && view.lists_replica(&peer));
         peer.incarnation = peer.incarnation.next();
         assert!(!view.is_primary(&peer) && !view.lists(&peer));
+    }
+
+    #[test]
+    fn section_11_what_cannot_be_a_view_is_not_taken_for_one() {
+        let good = view(2, 1, 1);
+        assert!(good.is_well_formed());
+        let unborn = View { number: ViewNumber(0), ..good.clone() };
+        let headless = View { primary: NodeId(3), ..good.clone() };
+        let toothless = View { replicas: good.replicas.clone().into_iter().take(1).collect(), ..good.clone() };
+        let cause =
+            Cause { reasons: vec![Reason::NodeJoined { node: NodeId(1) }; LIST_MAX + 1], ..(*good.cause).clone() };
+        let endless = View { cause: cause.into(), ..good };
+        for malformed in [unborn, headless, toothless, endless] {
+            assert!(!malformed.is_well_formed(), "{malformed:?}");
+        }
     }
 }

@@ -405,6 +405,12 @@ fn section_12_the_cause_lists_what_each_voter_saw_and_the_decision_who_voted() {
     let _ = campaign.step(at(81), accept(node(2)));
     let _ = campaign.step(at(82), accept(node(1)));
     let _ = campaign.step(at(85), accept(witness(1)));
+    let other = Ballot { round: 9, ..ballot };
+    let of_another = Input::Accepted { from: node(3), view: V1, ballot: other, answer: BallotAnswer::Yes(None) };
+    let _ = campaign.step(at(85), of_another);
+    let of_the_next = Input::Accepted { from: node(3), view: V1.next(), ballot, answer: BallotAnswer::Yes(None) };
+    let _ = campaign.step(at(85), of_the_next);
+    let _ = campaign.step(at(85), accept(node(9)));
     let _ = campaign.step(at(86), accept(witness(2)));
     let effects = campaign.step(at(90), Input::ViewChanged(Arc::new(next)));
     let [Note::Decided { view: ViewNumber(2), decision }] = &notes(&effects)[..] else { panic!("{effects:?}") };
@@ -433,4 +439,75 @@ fn section_12_what_an_operator_made_is_told_by_the_first_view_that_serves() {
     let _ = campaign.step(at(3), Input::Campaign { view: next.number, suspicion: Some(suspicion()) });
     let cause = campaign.goals.cause(&next, &node(3), &BTreeSet::new(), &Default::default());
     assert!(cause.to_string().starts_with("node 3 restarted"), "once: {cause}");
+}
+
+#[test]
+fn r12_who_stands_already_begins_no_second_campaign_nor_one_by_itself() {
+    let mut campaign = machine();
+    assert!(campaign.tick(at(100_000)).as_slice().is_empty());
+    let _ = stand(&mut campaign);
+    assert!(stand(&mut campaign).as_slice().is_empty());
+    assert_eq!(campaign.campaigns, 1);
+}
+
+#[test]
+fn section_11_what_a_campaign_asks_is_asked_again_of_those_who_have_not_answered() {
+    let mut campaign = machine();
+    let _ = stand(&mut campaign);
+    let _ = trial_answer(&mut campaign, &node(1), true);
+    let due = campaign.deadline().expect("letters are lost").0;
+    assert!(campaign.tick(at(due - 1)).as_slice().is_empty());
+    assert_eq!(addressed(&campaign.tick(at(due))), ["2", "3", "w1", "w2"]);
+    assert!(campaign.tick(at(due)).as_slice().is_empty(), "once each time");
+}
+
+#[test]
+fn r24_where_there_is_room_for_one_witness_the_one_that_is_listed_stays() {
+    let mut known = view(1, 3, &[1, 2, 3], 2);
+    known.witnesses.remove(&crate::ids::WitnessName::new("w1"));
+    let mut campaign = Campaign::new(&setup(&node(3)));
+    let _ = campaign.step(at(0), Input::ViewChanged(Arc::new(known)));
+    let _ = campaign.step(at(0), Input::AddWitness { view: V1, peer: witness(1) });
+    let _ = set_offline(&mut campaign, 1);
+    let _ = trial_answer(&mut campaign, &node(3), true);
+    let mut effects = promised(&mut campaign, &node(3), None);
+    for from in [node(2), witness(2)] {
+        effects.append(promised(&mut campaign, &from, None));
+    }
+    let listed: Vec<String> = proposal(&effects).witnesses.keys().map(ToString::to_string).collect();
+    assert_eq!(listed, ["w2"]);
+}
+
+#[test]
+fn r15_who_is_still_listed_is_set_offline_in_the_next_view_for_the_first_fault_told() {
+    let mut campaign = machine();
+    let _ = set_offline(&mut campaign, 1);
+    let voter = node(1).voter;
+    let again = Reason::SetOffline { voter: voter.clone(), fault: Fault::Reset };
+    let _ = campaign.step(at(0), Input::SetOffline { view: V1, reasons: vec![again] });
+    let next = view(2, 3, &[1, 2, 3], 2);
+    assert_eq!(addressed(&campaign.step(at(1), Input::ViewChanged(Arc::new(next.clone())))), ["3"]);
+    let cause = campaign.goals.cause(&next, &node(3), &BTreeSet::new(), &Default::default());
+    assert_eq!(cause.reasons, [Reason::SetOffline { voter, fault: Fault::Storage }]);
+}
+
+#[test]
+fn r15_what_a_primary_wanted_ends_with_its_lead() {
+    let mut campaign = machine();
+    let _ = set_offline(&mut campaign, 1);
+    let effects = campaign.step(at(1), Input::ViewChanged(Arc::new(view(2, 2, &[1, 2, 3], 2))));
+    assert!(effects.as_slice().is_empty() && campaign.run.is_none(), "{effects:?}");
+}
+
+#[test]
+fn section_12_a_candidate_says_what_it_waits_for() {
+    let waits = |campaign: &Campaign| {
+        let mut status = NodeStatus::default();
+        campaign.observe(&mut status);
+        status.waiting_for
+    };
+    let mut campaign = machine();
+    assert_eq!(waits(&campaign), "");
+    let _ = stand(&mut campaign);
+    assert_eq!(waits(&campaign), "a quorum for the next view");
 }

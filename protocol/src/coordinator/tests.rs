@@ -7,9 +7,11 @@ mod leaving;
 use super::*;
 use crate::change::{Fault, Leave, Reason};
 use crate::ids::Hash;
+use crate::ids::Peer;
 use crate::machine::Effect;
 use crate::message::PeerMessage;
-use crate::operation::Message;
+use crate::operation::{KeyOwner, Message};
+use crate::status::{NodeStatus, Role};
 use crate::testing::{all_letters, at, entry, letters, node, notes, post, requests, setup, view};
 
 /// Node 3, primary of view `number` of these replicas, serving.
@@ -540,6 +542,11 @@ fn r16_what_was_decided_and_what_was_out_for_votes_both_go_on_in_the_next_view()
     let told = answers(&primary.complete());
     assert!(matches!(primary.machine.phase, Phase::Serving));
     assert!(is_written(&told, 1), "{told:?}");
+    let text = told.iter().find_map(|(_, answer)| match answer {
+        Answer::Written(Outcome::Message(message), _) => Some(message.text.as_str()),
+        _ => None,
+    });
+    assert_eq!(text, Some("a"), "its own outcome, and not that of what was applied after it");
 }
 
 #[test]
@@ -722,4 +729,194 @@ fn r8_a_replica_that_holds_every_write_up_is_set_offline_unless_too_few_are_left
     let mut strict = Primary::new(&[1, 2, 3]);
     strict.machine.limits.replicas_min = 3;
     assert_eq!(set_offline_while_late(strict, &[3, 2], 1), [], "replication.min_replicas");
+}
+
+#[test]
+fn api_a_star_of_a_message_that_there_is_not_is_answered_once_that_is_confirmed() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let star =
+        Operation { owner: KeyOwner::new("ada", "star").expect("a key"), action: Action::Star { id: Timestamp(9) } };
+    let effects = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: star });
+    assert!(answers(&effects).is_empty() && notes(&effects).iter().all(|note| !matches!(note, Note::Acquire { .. })));
+    let effects = primary.machine.step(at(11), Input::Located { request: RequestId(1), channel: None });
+    let answer = Answer::Failed(OperationError::MessageNotFound { id: Timestamp(9) });
+    assert_eq!(notes(&effects), [Note::AnswerWhenConfirmed { request: RequestId(1), answer }]);
+}
+
+/// A look at the store that is asked for anew has a number of its own: the answer to the last one says nothing of the store as
+/// it is now.
+#[test]
+fn r2_each_look_at_the_store_has_its_own_number() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let mut rounds = Vec::new();
+    for n in 1..=3 {
+        let effects = primary.submit(n, post(&n.to_string()));
+        let round = |request: StorageRequest| match request {
+            StorageRequest::Examine { round, .. } => Some(round),
+            _ => None,
+        };
+        rounds.extend(requests(&effects).into_iter().find_map(round));
+        let _ = primary.complete();
+    }
+    assert!(rounds.len() == 3 && rounds.is_sorted_by(|a, b| a < b), "{rounds:?}");
+}
+
+#[test]
+fn section_12_a_primary_says_that_it_serves_and_how_much_waits() {
+    let mut primary = Primary::new(&[1, 3]);
+    let status = |primary: &Primary| {
+        let mut status = NodeStatus::default();
+        primary.machine.observe(&mut status);
+        status
+    };
+    let before = status(&primary);
+    assert_eq!((before.role, before.serving, before.writes_waiting), (Role::Primary, Some(ViewNumber(1)), 0));
+    (1..=3).for_each(|n| drop(primary.submit(n, post(&n.to_string()))));
+    assert_eq!(status(&primary).writes_waiting, 3, "one is out for votes, two wait");
+    let effects = primary.complete();
+    let _ = primary.settle(effects);
+    let _ = primary.complete();
+    let after = status(&primary);
+    assert_eq!((after.writes_waiting, after.tally.committed), (0, 2));
+    assert_eq!((after.tally.operations.sum(), after.tally.bytes.sum()), (3, 3), "a byte of text each");
+    assert_eq!(after.tally.attempts, before.tally.attempts + 2);
+    let _ = primary.machine.step(at(20), Input::ViewChanged(Arc::new(view(2, 1, &[1, 3], 0))));
+    assert_eq!((status(&primary).role, status(&primary).serving), (NodeStatus::default().role, None));
+}
+
+#[test]
+fn r2_another_request_under_a_key_that_still_waits_is_not_judged() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let _ = primary.submit(2, post("b"));
+    let other = Operation { owner: post("b").owner, action: post("c").action };
+    let effects = primary.machine.step(at(10), Input::Submit { request: RequestId(3), operation: other });
+    assert_eq!(answers(&effects), [(RequestId(3), Answer::Failed(OperationError::OutcomeUnknown))]);
+    assert!(notes(&effects).is_empty(), "the store was not asked which of the two it knows");
+}
+
+#[test]
+fn r4_only_so_many_decided_entries_wait_for_acknowledgements() {
+    let mut primary = Primary::new(&[1, 3]);
+    let order_all = |primary: &mut Primary| {
+        let effects = primary.machine.step(at(10), Input::Applying { index: primary.machine.end.0 });
+        primary.settle(effects)
+    };
+    for n in 1..=COMMITTING_MAX as u64 {
+        assert!(!prepares(&primary.submit(n, post(&n.to_string()))).is_empty(), "{n}");
+        let _ = primary.vote_all();
+        let _ = order_all(&mut primary);
+    }
+    assert!(prepares(&primary.submit(99, post("late"))).is_empty());
+    let _ = primary.applied();
+    let mut effects = primary.acknowledge(1);
+    effects.append(primary.acknowledge(3));
+    assert!(!prepares(&primary.settle(effects)).is_empty(), "there is room again");
+}
+
+#[test]
+fn r2_an_answer_of_another_look_at_the_store_is_not_this_ones() {
+    let mut primary = Primary::new(&[1, 3]);
+    let effects = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
+    let [Note::Acquire { owner, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
+    let effects = primary.machine.step(at(10), Input::Granted { owner });
+    let [StorageRequest::Examine { round, .. }] = requests(&effects)[..] else { panic!("{effects:?}") };
+    let valid = || vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
+    let late = primary.examined(round - 1, valid());
+    assert!(primary.machine.step(at(10), late).as_slice().is_empty());
+    let its_own = primary.examined(round, valid());
+    assert_eq!(prepares(&primary.machine.step(at(10), its_own)).len(), 2);
+}
+
+#[test]
+fn r10_a_campaign_of_another_view_that_failed_deposes_nobody() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let failed = Input::CampaignFailed { view: ViewNumber(9), no_quorum: true, reason: "late".into() };
+    assert!(primary.machine.step(at(11), failed).as_slice().is_empty());
+    assert_eq!(primary.machine.phase, Phase::Serving);
+}
+
+#[test]
+fn r16_a_batch_that_was_in_no_log_yet_goes_on_in_the_next_view() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (_, sent) = primary.flight();
+    let committed = (Index(sent.index.0 - 1), sent.prev_hash);
+    let again = prepares(&primary.next_view(view(2, 3, &[1, 3], 0), Vec::new(), committed));
+    assert!(again.len() == 2 && again.iter().all(|(_, _, entry)| *entry == sent), "{again:?}");
+}
+
+#[test]
+fn r16_the_next_time_too_no_client_holds_locks_before_the_primary_serves() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.next_view(view(2, 3, &[1, 3], 0), Vec::new(), primary.machine.end);
+    let effects = primary.machine.step(at(21), Input::Submit { request: RequestId(1), operation: post("a") });
+    assert!(effects.as_slice().is_empty(), "{effects:?}");
+    let asked = |note: &Note| matches!(note, Note::Acquire { .. });
+    assert!(notes(&primary.complete()).iter().any(asked), "it serves");
+}
+
+#[test]
+fn r1_writes_to_two_channels_wait_for_locks_of_their_own() {
+    let mut primary = Primary::new(&[1, 3]);
+    let mut owners = std::collections::BTreeSet::new();
+    for (n, name) in [(1, "general"), (2, "random")] {
+        let mut operation = post(name);
+        if let Action::Post { channel, .. } = &mut operation.action {
+            *channel = ChannelName::new(name).expect("a name");
+        }
+        let effects = primary.machine.step(at(10), Input::Submit { request: RequestId(n), operation });
+        let [Note::Acquire { owner, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
+        owners.insert(owner);
+    }
+    assert_eq!(owners.len(), 2);
+}
+
+#[test]
+fn r16_an_inherited_entry_waits_for_its_own_lock_and_no_other() {
+    let tail = vec![entry(1, Hash::default(), "a")];
+    let machine = Coordinator::new(&setup(&node(3)));
+    let mut primary = Primary::leading(machine, view(2, 3, &[1, 3], 0), tail, (Index(0), Hash::default()));
+    let another = LockOwner::Ticket(1_000);
+    assert!(primary.machine.step(at(1), Input::Granted { owner: another }).as_slice().is_empty());
+    let own = primary.machine.flight.as_ref().and_then(|flight| flight.inherited_lock).expect("it takes its lock");
+    assert_eq!(prepares(&primary.machine.step(at(1), Input::Granted { owner: own })).len(), 2);
+}
+
+#[test]
+fn r9_votes_of_another_view_or_disk_do_not_count() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let (attempt, entry) = primary.flight();
+    let wiped = Peer { incarnation: node(1).incarnation.next(), ..node(1) };
+    let _ = primary.vote(3, None);
+    for (from, view) in [(node(1), ViewNumber(2)), (wiped, ViewNumber(1)), (node(2), ViewNumber(1))] {
+        let vote = Input::Vote { from, view, attempt, index: entry.index, refusal: None };
+        assert!(primary.machine.step(at(10), vote).as_slice().is_empty());
+    }
+    assert_eq!(commits(&primary.vote(1, None)), 2);
+}
+
+#[test]
+fn r11_only_another_voter_of_its_view_is_set_offline_for_silence() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let mut told = |n: u32, view: u64| {
+        let silent = Input::Silent { view: ViewNumber(view), voter: node(n).voter, ms: 3_000 };
+        notes(&primary.machine.step(at(10), silent)).len()
+    };
+    assert_eq!((told(9, 1), told(3, 1), told(2, 7)), (0, 0, 0));
+    assert_eq!(told(2, 1), 1);
+}
+
+#[test]
+fn section_6_what_a_batch_in_flight_held_up_is_not_held_against_who_waits_for_its_locks() {
+    let mut primary = Primary::new(&[1, 3]);
+    let lock_timeout_ms = setup(&node(3)).timing.lock_timeout_ms;
+    let _ = primary.submit(1, post("a"));
+    let _ = primary.machine.step(at(10), Input::Submit { request: RequestId(2), operation: post("b") });
+    let _ = primary.vote_all();
+    let ordered_ms = 10 + lock_timeout_ms;
+    let _ = primary.machine.step(at(ordered_ms), Input::Applying { index: primary.machine.end.0 });
+    assert!(answers(&primary.machine.tick(at(ordered_ms))).is_empty(), "its time would be over");
+    assert_eq!(primary.machine.queue.deadline(), Some(Millis(ordered_ms + lock_timeout_ms)));
 }

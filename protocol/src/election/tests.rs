@@ -183,3 +183,69 @@ fn trust_ends_an_election() {
     let _ = election.step(at(2), Input::Trusted { view: V1 });
     assert!(!campaigns(&election.tick(at(100_000))));
 }
+
+#[test]
+fn r12_a_victory_of_another_view_or_of_a_stranger_changes_nothing() {
+    let victory = |from: u32, number: u64| {
+        let mut election = machine(2);
+        let _ = suspect(&mut election);
+        let heard = Input::Victory { from: node(from), view: view(number, from, &[1, 2, 3, 4], 0) };
+        let _ = election.step(at(2), heard);
+        matches!(election.phase, Phase::Resting { .. })
+    };
+    assert!(victory(4, 1), "its primary leads after all");
+    assert!(!victory(4, 2), "of a view that is not in force here");
+    assert!(!victory(3, 1), "not the primary");
+}
+
+#[test]
+fn r12_5_d13_only_voters_of_the_view_that_say_the_same_view_are_reached() {
+    let mut election = Election::new(&setup(&node(3)));
+    let _ = election.step(at(0), Input::ViewChanged(Arc::new(view(1, 2, &[1, 2, 3], 0))));
+    let due = setup(&node(3)).timing.election_victory_timeout_ms;
+    let _ = election.tick(at(due));
+    let mut reached = |from, view| election.step(at(due), Input::Reached { from, view });
+    assert!(reached(node(1), V1).as_slice().is_empty());
+    assert!(reached(node(2), ViewNumber(2)).as_slice().is_empty(), "it knows of another view");
+    let wiped = Peer { incarnation: node(2).incarnation.next(), ..node(2) };
+    assert!(reached(wiped, V1).as_slice().is_empty(), "another disk");
+    assert!(!reached(node(2), V1).as_slice().is_empty());
+}
+
+#[test]
+fn section_12_a_replica_without_a_primary_says_what_it_waits_for() {
+    let waits = |election: &Election| {
+        let mut status = NodeStatus::default();
+        election.observe(&mut status);
+        status.waiting_for
+    };
+    let mut election = machine(2);
+    assert_eq!(waits(&election), "");
+    let _ = suspect(&mut election);
+    assert!(waits(&election).starts_with("a primary: the last one is suspected"), "{}", waits(&election));
+    let mut told = NodeStatus { waiting_for: "something else".into(), ..NodeStatus::default() };
+    election.observe(&mut told);
+    assert_eq!(told.waiting_for, "something else");
+}
+
+#[test]
+fn r12_whoever_campaigns_waits_for_an_end_and_begins_again() {
+    let mut election = Election::new(&setup(&node(4)));
+    let _ = election.step(at(0), Input::ViewChanged(Arc::new(view(1, 3, &[1, 2, 3, 4], 0))));
+    let effects = suspect(&mut election);
+    let is_told = |effect: &crate::machine::Effect| matches!(effect, crate::machine::Effect::Announce(_));
+    assert!(campaigns(&effects) && effects.as_slice().iter().any(is_told), "{effects:?}");
+    let timing = setup(&node(4)).timing;
+    let patience_ms = timing.vote_timeout_ms * 2 + timing.gather_timeout_ms * 3;
+    assert!(!campaigns(&election.tick(at(patience_ms))));
+    assert!(campaigns(&election.tick(at(1 + patience_ms))));
+}
+
+#[test]
+fn r12_a_suspicion_of_another_view_or_of_oneself_begins_nothing() {
+    let mut election = machine(2);
+    let other = Input::Suspected { view: ViewNumber(9), suspicion: crate::testing::suspicion() };
+    assert!(election.step(at(1), other).as_slice().is_empty());
+    let mut primary = machine(4);
+    assert!(suspect(&mut primary).as_slice().is_empty());
+}

@@ -267,3 +267,43 @@ fn r26_a_drained_replica_asks_to_be_let_go_with_each_beat_and_outside_asks_on() 
     let (mut primary, _) = machine(&node(3));
     assert!(all_letters(&primary.step(at(1), Input::Draining { on: true })).is_empty(), "a primary hands over");
 }
+
+#[test]
+fn r11_the_primary_alone_says_how_the_others_stand() {
+    let told = |heartbeats: &Heartbeats| {
+        let mut status = NodeStatus::default();
+        heartbeats.observe(&mut status);
+        status.peers
+    };
+    let (mut primary, _) = machine(&node(3));
+    let (log_end, commit_index, hash) = (Index(9), Index(8), Hash::default());
+    let beat = |from, view| Input::Heartbeat { from, view, beat: 1, log_end, commit_index, hash, is_answered: true };
+    let _ = primary.step(at(10), beat(node(1), V1));
+    let _ = primary.step(at(11), beat(node(2), ViewNumber(2)));
+    let _ = primary.step(at(11), beat(witness(2), V1));
+    let peers = told(&primary);
+    assert_eq!(peers.get(&node(2).voter), Some(&PeerStatus::default()), "it spoke of another view");
+    assert!(!peers.contains_key(&witness(2).voter), "it is not listed");
+    assert_eq!(peers.get(&node(1).voter), Some(&PeerStatus { log_end, commit_index, heard_at: Millis(10) }));
+    assert_eq!(peers.len(), 3, "those who have not spoken yet, too");
+    assert!(told(&machine(&node(1)).0).is_empty());
+}
+
+#[test]
+fn r11_an_answer_to_a_beat_of_another_life_says_nothing() {
+    let (mut heartbeats, _) = machine(&node(1));
+    for leads in [true, false] {
+        assert!(heartbeats.step(at(1), answer(9, leads)).as_slice().is_empty());
+    }
+    assert!(!notes(&heartbeats.step(at(2), answer(1, true))).is_empty(), "the awaited one counts as before");
+}
+
+#[test]
+fn r26_the_end_of_a_drain_waits_for_the_next_beat() {
+    let (mut heartbeats, _) = machine(&node(1));
+    let _ = heartbeats.step(at(1), Input::Draining { on: true });
+    assert!(all_letters(&heartbeats.step(at(2), Input::Draining { on: false })).is_empty());
+    let interval = setup(&node(1)).timing.heartbeat_interval_ms;
+    let next = heartbeats.tick(at(1 + interval));
+    assert!(matches!(letters(&next, &node(3))[..], [PeerMessage::Heartbeat { .. }]), "and asks for nothing: {next:?}");
+}

@@ -368,3 +368,21 @@ fn section_11_a_late_older_view_changes_nothing() {
     assert_eq!(story.hears(0, Input::ViewChanged(view(5, 3, &[3], &[]))), NONE);
     assert_eq!(story.granted(0, 1), ["confirm n3 view 5 round 1"]);
 }
+
+#[test]
+fn r5_a_half_decided_view_is_asked_about_again_after_a_while_and_in_a_later_view_at_once() {
+    let mut story = Story::serving(&view(5, 3, &[1, 2, 3], &[]));
+    let accepted = || Some(Refusal::Accepted(Ballot { round: 1, node: NodeId(2) }));
+    let timeout = Timing::default().heartbeat_timeout_ms;
+    story.read(0, 1, history("a"));
+    story.granted(0, 1);
+    assert_eq!(story.says(0, peer(2), 1, accepted()), ["end view 5"]);
+    assert_eq!(story.says(timeout - 1, peer(2), 1, accepted()), NONE);
+    assert_eq!(story.says(timeout, peer(2), 1, accepted()), ["end view 5"], "the campaign may have been outbid");
+    story.hears(timeout, Input::ViewChanged(view(6, 3, &[1, 2, 3], &[])));
+    story.hears(timeout, Input::Serving { view: ViewNumber(6) });
+    story.read(timeout, 2, history("a"));
+    assert_eq!(story.granted(timeout, 2)[0], "confirm n1 view 6 round 2");
+    let no = Input::Confirmed { from: peer(2), view: ViewNumber(6), round: 2, refusal: accepted() };
+    assert_eq!(story.hears(timeout + 1, no), ["end view 6"]);
+}

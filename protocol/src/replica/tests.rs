@@ -385,3 +385,176 @@ fn r6_the_commit_index_of_an_entry_that_does_not_follow_commits_nothing() {
     assert_eq!(run(&mut replica, ask), [("3".to_owned(), vote(1, 3, 2, Some(Refusal::Gap(Index(0)))))]);
     assert_eq!(replica.slots.committed, (Index(0), Hash::default()), "another entry is decided at that index");
 }
+
+/// What a letter says is committed below its entry, and no more: under the same index there may be another entry yet.
+#[test]
+fn r6_a_prepare_commits_what_lies_before_its_entry_and_nothing_else() {
+    let mut replica = replica();
+    let (e, f) = (entry(1, Hash::default(), "e"), entry(1, Hash::default(), "f"));
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let (view, attempt) = (ViewNumber(1), Attempt(2));
+    let _ = run(&mut replica, Input::Prepare { from: node(3), view, attempt, entry: f, commit_index: Index(1) });
+    assert_eq!(replica.slots.committed.0, Index(0));
+}
+
+#[test]
+fn r14_only_the_very_next_view_of_its_own_cluster_is_accepted() {
+    let next = view(2, 2, &[1, 2], 1);
+    let accepted = |proposal: &View, ballot| {
+        let accept = Input::Accept { from: node(2), view: ViewNumber(1), ballot, proposal: proposal.clone() };
+        !run(&mut replica(), accept).is_empty()
+    };
+    assert!(accepted(&next, ballot(1, 2)));
+    assert!(!accepted(&View { cluster: ClusterId(8), ..next.clone() }, ballot(1, 2)));
+    assert!(!accepted(&View { number: ViewNumber(3), ..next.clone() }, ballot(1, 2)));
+    assert!(!accepted(&next, ballot(1, 1)), "a ballot of somebody else");
+}
+
+#[test]
+fn r13_who_knows_that_its_history_is_wrong_does_not_want_to_lead_but_may_follow() {
+    let willing = |diverged: bool, from: &Peer| {
+        let mut replica = replica();
+        let e = entry(1, Hash::default(), "e");
+        let _ = run(&mut replica, prepare(1, 1, &e));
+        let _ = replica.step(at(2), Input::CommitSeen { index: Index(1), hash: e.hash });
+        if diverged {
+            let _ = replica.step(at(3), Input::CommitSeen { index: Index(1), hash: Hash([3; 32]) });
+        }
+        let _ = replica.step(at(4), Input::Suspects { view: ViewNumber(1), sign: Some(Sign::Reset) });
+        let trial = Input::Trial { from: from.clone(), view: ViewNumber(1), campaign: 1 };
+        let answered = letters(&replica.step(at(5), trial), from);
+        let [PeerMessage::TrialAnswer { willing, .. }] = answered[..] else { panic!("{answered:?}") };
+        willing
+    };
+    assert!(willing(false, &node(1)) && willing(false, &node(2)));
+    assert!(!willing(true, &node(1)) && willing(true, &node(2)));
+}
+
+#[test]
+fn section_12_a_node_says_what_it_is() {
+    let role = |replica: &Replica| {
+        let mut status = NodeStatus::default();
+        replica.observe(&mut status);
+        (status.role, status.view.map(|view| view.number.0))
+    };
+    let mut replica = replica();
+    assert_eq!(role(&replica), (Role::Replica, Some(1)));
+    let _ = run(&mut replica, Input::Learnt { view: view(2, 3, &[2, 3], 1) });
+    assert_eq!(role(&replica), (Role::Syncing, Some(2)));
+    let me = witness(1);
+    let known = Some(view(1, 3, &[1, 2, 3], 2));
+    assert_eq!(role(&Replica::new(&setup(&me), &recovered(&me, known))), (Role::Witness, Some(1)));
+    assert_eq!(role(&Replica::new(&setup(&node(1)), &recovered(&node(1), None))), (Role::Waiting, None));
+}
+
+#[test]
+fn section_11_a_letter_of_a_later_view_is_kept_once_however_often_it_comes() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    (0..3).for_each(|_| assert!(run(&mut replica, prepare(2, 1, &e)).is_empty()));
+    let sent = run(&mut replica, Input::Learnt { view: view(2, 3, &[1, 3], 1) });
+    assert_eq!(sent, [("3".to_owned(), vote(2, 1, 1, None))]);
+}
+
+#[test]
+fn section_11_a_view_that_is_being_written_is_not_asked_for() {
+    let mut replica = replica();
+    let _ = replica.step(at(1), Input::Learnt { view: view(2, 3, &[1, 3], 1) });
+    let mut asks = |view: u64| {
+        let effects = replica.step(at(2), Input::Heard { from: node(3), view: ViewNumber(view) });
+        letters(&effects, &node(3)).contains(&PeerMessage::AskView)
+    };
+    assert!(!asks(2) && asks(3));
+}
+
+#[test]
+fn r6_a_late_commit_of_what_is_committed_long_since_is_acknowledged_again() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let f = entry(2, e.hash, "f");
+    let commit = |attempt, index, hash| {
+        let (view, attempt) = (ViewNumber(1), Attempt(attempt));
+        Input::Commit { from: node(3), view, attempt, index: Index(index), hash }
+    };
+    for (attempt, entry) in [(1, &e), (2, &f)] {
+        let _ = run(&mut replica, prepare(1, attempt, entry));
+        let _ = run(&mut replica, commit(attempt, entry.index.0, entry.hash));
+    }
+    assert_eq!(run(&mut replica, commit(1, 1, e.hash)).len(), 1);
+    assert!(run(&mut replica, commit(1, 1, f.hash)).is_empty(), "that was never committed there");
+    assert_eq!(run(&mut replica, prepare(1, 1, &e))[0].1, vote(1, 1, 1, None));
+}
+
+#[test]
+fn r11_what_is_in_doubt_may_differ_from_what_the_primary_committed() {
+    let mut replica = replica();
+    let _ = run(&mut replica, prepare(1, 1, &entry(1, Hash::default(), "e")));
+    let seen = Input::CommitSeen { index: Index(1), hash: entry(1, Hash::default(), "f").hash };
+    assert!(replica.step(at(2), seen).as_slice().is_empty(), "its own was never committed: no history is wrong");
+}
+
+#[test]
+fn section_6_only_the_primary_is_told_that_its_view_is_in_force() {
+    let mut replica = replica();
+    let refusal = |replica: &mut Replica, from: u32, view: u64| {
+        let confirm = Input::Confirm { from: node(from), view: ViewNumber(view), round: 4 };
+        match letters(&replica.step(at(2), confirm), &node(from)).pop() {
+            Some(PeerMessage::Confirmed { refusal, round: 4, .. }) => Some(refusal),
+            _ => None,
+        }
+    };
+    assert_eq!(refusal(&mut replica, 3, 1), Some(None));
+    assert_eq!(refusal(&mut replica, 2, 1), None, "it leads nothing");
+    let effects = replica.step(at(1), Input::Learnt { view: view(2, 1, &[1, 2], 1) });
+    assert_eq!(refusal(&mut replica, 3, 1), Some(Some(Refusal::StaleView)), "already while that is being written");
+    let [StorageRequest::WriteVote { write, .. }] = requests(&effects)[..] else { panic!("{effects:?}") };
+    let _ = replica.step(at(2), Input::Durable { write });
+    assert_eq!(refusal(&mut replica, 3, 1), Some(Some(Refusal::StaleView)));
+}
+
+#[test]
+fn r18_a_session_begins_where_the_log_is_committed_and_nothing_in_doubt_stays() {
+    let mut replica = replica();
+    let _ = run(&mut replica, prepare(1, 1, &entry(1, Hash::default(), "e")));
+    assert_eq!(replica.slots.end().0, Index(1));
+    let effects = replica.step(at(2), Input::SyncBegan { from: SyncFrom::Log(Index(0)) });
+    assert_eq!(replica.slots.end().0, Index(0));
+    let told = notes(&effects);
+    assert!(matches!(told[..], [Note::Release { .. }, Note::LogPosition { log_end: Index(0), .. }]), "{told:?}");
+}
+
+#[test]
+fn section_6_what_is_in_doubt_is_locked_by_who_follows_and_by_nobody_who_is_left_out() {
+    let locks = |replicas: &[u32]| {
+        let mut replica = replica();
+        let e = entry(1, Hash::default(), "e");
+        let _ = run(&mut replica, prepare(1, 1, &e));
+        let effects = replica.step(at(2), Input::Learnt { view: view(2, 3, replicas, 0) });
+        let [StorageRequest::WriteVote { write, .. }] = requests(&effects)[..] else { panic!("{effects:?}") };
+        let told = notes(&replica.step(at(3), Input::Durable { write }));
+        let released: Vec<LockOwner> = told.iter().filter_map(released).collect();
+        let taken: Vec<LockOwner> = told.iter().filter_map(taken).collect();
+        assert!(released.len() == 1 && !taken.contains(&released[0]), "each time another owner: {told:?}");
+        taken.len()
+    };
+    assert_eq!((locks(&[1, 3]), locks(&[2, 3])), (1, 0));
+}
+
+fn released(note: &Note) -> Option<LockOwner> {
+    if let Note::Release { owner } = note { Some(*owner) } else { None }
+}
+
+fn taken(note: &Note) -> Option<LockOwner> {
+    if let Note::Acquire { owner, .. } = note { Some(*owner) } else { None }
+}
+
+#[test]
+fn r25_whom_the_disk_knows_as_members_is_told_at_the_start() {
+    let told = |members: Members| {
+        let on_disk = Recovered { members, ..recovered(&node(1), Some(view(1, 3, &[1, 2, 3], 2))) };
+        let started = notes(&Replica::new(&setup(&node(1)), &on_disk).tick(at(0)));
+        started.into_iter().any(|note| matches!(note, Note::Members { .. }))
+    };
+    let member = crate::member::Member { peer: node(2), removed: true };
+    assert!(told(Members::new(vec![member])) && !told(Members::default()));
+}

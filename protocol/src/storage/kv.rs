@@ -86,12 +86,6 @@ impl WriteBatch {
     pub fn delete(&mut self, table: Table, key: Vec<u8>) {
         self.writes.push((table, key, None));
     }
-
-    /// Whether nothing would change.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-    }
 }
 
 /// What can be read: an engine, or what was frozen of one.

@@ -1,5 +1,7 @@
 //! The storage on a disk that forgets: what a crash may take, and what it must not.
 
+mod bounds;
+
 use crate::change::Cause;
 use crate::ids::{
     Address, Attempt, Ballot, ClusterId, Hash, Incarnation, Index, NodeId, SessionId, Timestamp, ViewNumber, Voter,

@@ -3,7 +3,8 @@
 use crate::ids::{Index, Timestamp};
 use crate::log::Batch;
 use crate::operation::{
-    Action, Channel, Found, LoggedOperation, Message, Operation, OperationError, Outcome, Page, Query, Text, UserName,
+    Action, Channel, Found, LoggedOperation, Message, Operation, OperationError, Outcome, PAGE_BYTES_MAX, Page, Query,
+    Text, UserName,
 };
 use crate::sim::disk::SimDisk;
 use crate::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, WriteBatch};
@@ -554,4 +555,59 @@ fn s5_equal_histories_are_equal_tables_and_others_are_not() {
         Batch::Abort { .. } | Batch::View(_) | Batch::Courses(_) | Batch::Remove(_) => Vec::<LoggedOperation>::new(),
     };
     assert_eq!(logged(&a), logged(&b));
+}
+
+#[test]
+fn section_4_a_channel_that_was_seen_need_not_be_looked_up_and_only_so_many_are_remembered() {
+    let name = |n: u32| channel(&format!("c{n}"));
+    let mut hints = Hints::default();
+    (0..10_000).for_each(|n| hints.saw_channel(&name(n)));
+    assert!((0..10_000).all(|n| hints.has_channel(&name(n))) && !hints.has_channel(&name(10_000)));
+    hints.saw_channel(&name(10_000));
+    assert!(hints.has_channel(&name(10_000)) && !hints.has_channel(&name(0)), "it begins anew");
+}
+
+#[test]
+fn api_names_that_just_fill_a_page_are_shown_and_a_byte_more_goes_to_the_next() {
+    // Each of 80 letters and their number, the last one shorter; before them how many they are, in two bytes.
+    let names = |bytes: usize| -> Vec<UserName> {
+        let (full, rest) = ((bytes - 2) / 81, (bytes - 2) % 81);
+        let lengths = std::iter::repeat_n(80, full).chain([rest - 1]);
+        lengths.enumerate().map(|(n, length)| user(&format!("{n:0length$}"))).collect()
+    };
+    let half = PAGE_BYTES_MAX / 2;
+    for (older, shown) in [(half, (vec![11, 10], false)), (half + 1, (vec![11], true))] {
+        let mut bench = Bench::new();
+        bench.run(10, vec![posting("ada", "k1", "general", "hi"), posting("ada", "k2", "general", "ho")]);
+        for (id, bytes) in [(11, half), (10, older)] {
+            let (key, value) = (keys::stars(&channel("general"), Timestamp(id)), encode(&names(bytes)));
+            assert_eq!(value.len(), bytes);
+            bench.disk.write(WriteBatch { writes: vec![(Table::Store, key, Some(value))] }).expect("writes");
+        }
+        assert_eq!(bench.ids(history("general", page(9))), shown, "{older}");
+    }
+}
+
+#[test]
+fn r3_an_instant_that_was_given_out_is_no_later_messages_id() {
+    let mut bench = Bench::new();
+    bench.run(10, vec![posting("ada", "a", "general", "first")]);
+    assert_eq!(bench.run(10, vec![posting("eve", "b", "general", "second")]), vec![Outcome::Aborted]);
+    assert_eq!(bench.message(10).text.as_str(), "first");
+    assert!(matches!(bench.run(11, vec![posting("eve", "c", "general", "third")])[..], [Outcome::Message(_)]));
+}
+
+#[test]
+fn api_what_one_has_starred_is_bounded_in_the_names_of_who_else_did() {
+    let mut bench = Bench::new();
+    bench.run(10, (0..4).map(|n| posting("ada", &format!("k{n}"), "general", "hi")).collect());
+    let users: Vec<UserName> = (0..6_000).map(|n| user(&format!("{}{n}", "x".repeat(70)))).collect();
+    for id in (10..14).map(Timestamp) {
+        let (stars, own) = (keys::stars(&channel("general"), id), keys::user_star(&channel("general"), &users[0], id));
+        let writes = vec![(Table::Store, stars, Some(encode(&users))), (Table::Store, own, Some(Vec::new()))];
+        bench.disk.write(WriteBatch { writes }).expect("writes");
+    }
+    let starred = |page| Query::Stars { channel: channel("general"), user: Some(users[0].clone()), page };
+    assert_eq!(bench.ids(starred(page(9))), (vec![13, 12, 11], true), "440,000 bytes of names each");
+    assert_eq!(bench.ids(starred(Page { before: Some(Timestamp(11)), ..page(9) })), (vec![10], false));
 }

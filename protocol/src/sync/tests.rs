@@ -6,6 +6,7 @@ use crate::ids::{ClusterId, Incarnation, NodeId, Voter, WitnessName};
 use crate::lock::{Mode, Resource};
 use crate::log::Batch;
 use crate::machine::{Effect, Limits, Note, Timing};
+use crate::member::Member;
 use crate::message::PeerMessage;
 use crate::operation::KeyOwner;
 use crate::storage::{Identity, StorageEvent, StorageRequest, VoteRecord};
@@ -131,6 +132,7 @@ fn letter(message: &PeerMessage) -> String {
         PeerMessage::Entries { after, entries, last, .. } => format!("entries {after} {} {last}", span(entries)),
         PeerMessage::EndSync { index, .. } => format!("end {index}"),
         PeerMessage::AskView => "ask view".to_owned(),
+        PeerMessage::Removed { .. } => "removed".to_owned(),
         other => panic!("unexpected {other:?}"),
     }
 }
@@ -182,6 +184,15 @@ fn lines(effects: Effects) -> Vec<String> {
     effects.into_iter().filter_map(line).collect()
 }
 
+/// What is announced, which `lines` leaves out.
+fn said(effects: &Effects) -> Vec<String> {
+    let line = |effect: &Effect| match effect {
+        Effect::Announce(line) => Some(line.clone()),
+        _ => None,
+    };
+    effects.as_slice().iter().filter_map(line).collect()
+}
+
 const NONE: [&str; 0] = [];
 
 /// A machine, and whose locks it asked for last.
@@ -202,6 +213,22 @@ impl Machine1 {
         let deadline = self.0.deadline();
         assert!(deadline.is_some_and(|deadline| deadline.0 <= ms), "{deadline:?}");
         lines(self.0.tick(at(ms)))
+    }
+
+    /// What it announces when it hears this.
+    fn says(&mut self, ms: u64, input: Input) -> Vec<String> {
+        said(&self.0.step(at(ms), input))
+    }
+
+    /// It wakes at each of its deadlines up to this instant: what it does, and when.
+    fn run_to(&mut self, ms: u64) -> Vec<String> {
+        let (mut done, mut woke_at) = (Vec::new(), None);
+        while let Some(now) = self.0.deadline().filter(|deadline| deadline.0 <= ms) {
+            assert!(woke_at < Some(now), "it wakes at {} without end", now.0);
+            woke_at = Some(now);
+            done.extend(lines(self.0.tick(at(now.0))).into_iter().map(|line| format!("{}: {line}", now.0)));
+        }
+        done
     }
 
     fn sync_status(&self) -> Option<SyncStatusLine> {

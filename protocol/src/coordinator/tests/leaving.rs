@@ -259,3 +259,46 @@ fn r26_a_witness_needs_no_drain() {
     let effects = machine.step(at(0), Input::Operator { request: RequestId(1), call });
     assert_eq!(answer(&effects), refused(OperatorRefusal::HoldsNothing { voter: witness(1).voter }));
 }
+
+#[test]
+fn r25_what_an_earlier_primary_removed_meanwhile_is_answered_without_an_entry() {
+    let machine = Coordinator::new(&setup(&node(3)));
+    let mut primary = Primary::leading(machine, view(1, 3, &[2, 3], 0), Vec::new(), (Index(0), Hash::default()));
+    let _ = primary.machine.step(at(1), members(&[]));
+    assert_eq!(answer(&remove(&mut primary, 1, voter(2))), None, "it does not serve yet");
+    let _ = primary.machine.step(at(2), members(&[voter(2)]));
+    let mut effects = Effects::none();
+    while primary.machine.flight.is_some() {
+        let is_removal = matches!(primary.flight().1.batch, Batch::Remove(_));
+        assert!(!is_removal, "it is in the log already");
+        effects.append(primary.complete());
+    }
+    assert_eq!(answer(&effects), Some(Answer::Operator(OperatorAnswer::Removed)));
+}
+
+#[test]
+fn r26_a_drained_replica_that_is_still_listed_is_seen_off_again() {
+    let mut primary = primary_of(&[1, 2, 3], 1);
+    let _ = primary.machine.step(at(10), Input::LetMeGo { from: node(1), view: ViewNumber(1) });
+    let again = primary.machine.leaving.deadline().expect("it is seen to");
+    assert!(left_out(&primary.machine.tick(at(again.0 - 1))).is_empty());
+    assert_eq!(left_out(&primary.machine.tick(at(again.0))), [(voter(1), Leave::Drained)]);
+}
+
+#[test]
+fn r26_a_drain_can_always_be_ended() {
+    let ended = answer(&drain(&mut primary_of(&[3], 1), false));
+    assert_eq!(ended, Some(Answer::Operator(OperatorAnswer::DrainEnded)), "also by the last copy");
+}
+
+#[test]
+fn r25_a_drained_node_that_is_out_of_the_view_is_told_that_it_was_removed() {
+    let mut primary = primary_of(&[2, 3], 1);
+    let _ = primary.machine.step(at(10), members(&[voter(1)]));
+    let mut asks = |n: u32| {
+        let effects = primary.machine.step(at(11), Input::LetMeGo { from: node(n), view: ViewNumber(1) });
+        letters(&effects, &node(n))
+    };
+    assert_eq!(asks(1), [PeerMessage::Removed { incarnation: node(1).incarnation }]);
+    assert!(asks(4).is_empty());
+}

@@ -30,6 +30,13 @@ impl Machine1 {
         self.hears(ms, Input::LogRead { session, after, hash, entries: entries(after.0, to), applied })
     }
 
+    /// The same, and what it announces then.
+    fn log_read_says(&mut self, ms: u64, after: u64, to: u64) -> Vec<String> {
+        let hash = Some(position(after).1);
+        let (session, after, applied) = (self.id(), Index(after), Index(to));
+        self.says(ms, Input::LogRead { session, after, hash, entries: entries(after.0, to), applied })
+    }
+
     fn fenced(&mut self, ms: u64, accepted: bool) -> Vec<String> {
         let session = self.id();
         self.hears(ms, Input::Fenced { view: ViewNumber(5), session, accepted })
@@ -506,4 +513,195 @@ fn r21_a_node_that_was_left_out_as_too_slow_shows_first_that_it_is_not() {
     }
     giver.give(1_605, 58);
     assert_eq!(giver.log_read(1_605, 58, 59, 59), ["acquire"]);
+}
+
+#[test]
+fn r18_only_letters_of_the_open_session_are_answered() {
+    let mut giver = serving();
+    giver.begin(0, peer(1), 7, position(40));
+    giver.log_read(0, 40, 41, 50);
+    assert_eq!(giver.give(1, 40), ["n1: refused session: NoSession"], "it is not told yet that it is open");
+    giver.fenced(1, false);
+    let session = giver.id();
+    let give = |from, session| Input::GiveEntries { from, session, after: Index(40) };
+    let other = SessionId(session.0 ^ 1);
+    assert_eq!(giver.hears(2, give(peer(1), other)), ["n1: refused session: NoSession"], "an earlier one's");
+    assert_eq!(giver.hears(2, give(wiped(1), session)), ["n1: refused session: NoSession"], "another disk's");
+    assert_eq!(giver.hears(2, give(peer(4), session)), ["n4: refused session: NoSession"], "another node's");
+    assert_eq!(giver.hears(3, give(peer(1), session)), ["read log 40 1000"]);
+}
+
+#[test]
+fn r18_a_session_that_is_not_open_ends_with_the_view() {
+    let mut giver = serving();
+    giver.begin(0, peer(1), 7, position(40));
+    assert_eq!(giver.log_read(0, 40, 41, 50), ["fence 5"]);
+    assert_eq!(giver.says(1, Input::ViewChanged(view(6, 3, &[3]))), NONE, "nobody was told that it joins");
+    assert_eq!((giver.sync_status(), giver.0.deadline()), (None, None));
+    assert_eq!(giver.hears(2, Input::Serving { view: ViewNumber(6) }), NONE);
+    assert_eq!(giver.begin(3, peer(1), 7, position(40)), ["read log 40 1"], "it is no repeated question now");
+    assert_eq!(giver.log_read(3, 40, 41, 50), ["fence 6"], "the replica is asked about this view");
+}
+
+#[test]
+fn r18_a_snapshot_that_was_pinned_for_an_earlier_session_is_not_given() {
+    let scratch = (Index(0), SCRATCH_HASH);
+    let mut giver = serving();
+    assert_eq!(giver.begin(0, peer(1), 7, scratch), ["pin"]);
+    let old = giver.id();
+    assert_eq!(giver.begin(1, peer(1), 8, scratch), ["unpin", "pin"], "it begins again");
+    let (index, hash) = position(50);
+    let pinned = |session| Input::Pinned { session, index, hash, bytes: 22, last_timestamp: Timestamp(50) };
+    let session = giver.id();
+    assert_eq!(giver.hears(2, pinned(old)), NONE);
+    assert_eq!(giver.hears(3, pinned(session)), ["fence 5"]);
+    assert_eq!(giver.hears(3, pinned(session)), NONE, "told twice");
+    assert_eq!(giver.fenced(4, false), ["n1: ok to 8 in 5: snapshot 50"]);
+    assert_eq!(giver.give(5, 50), ["read log 50 1000"]);
+    assert_eq!(giver.sync_status(), Some((1, "entries".to_owned(), 0, 50)), "it has the snapshot");
+}
+
+#[test]
+fn d9_a_primary_serves_only_in_the_view_in_force_and_only_if_it_leads_that() {
+    let mut giver = open(40);
+    giver.hears(1, Input::ViewChanged(view(6, 3, &[3])));
+    assert_eq!(giver.hears(2, Input::Serving { view: ViewNumber(5) }), NONE, "late");
+    assert_eq!(giver.give(3, 40), NONE, "so it does not serve, and the joiner repeats its letter");
+    assert_eq!(giver.hears(4, Input::Serving { view: ViewNumber(6) }), NONE, "no writes are paced");
+    assert_eq!(giver.give(5, 40), ["read log 40 1000"]);
+    giver.hears(6, Input::ViewChanged(view(7, 2, &[2, 3])));
+    assert_eq!(giver.hears(7, Input::Serving { view: ViewNumber(7) }), NONE);
+    assert_eq!(giver.begin(8, peer(1), 8, position(40)), ["n1: refused begin: NotPrimary"]);
+}
+
+#[test]
+fn r19_people_hear_of_each_tenth_of_a_snapshot_and_at_least_every_five_seconds() {
+    let mut giver = serving();
+    giver.begin(0, peer(1), 7, (Index(0), SCRATCH_HASH));
+    let (session, (index, hash)) = (giver.id(), position(50));
+    giver.hears(0, Input::Pinned { session, index, hash, bytes: 220, last_timestamp: Timestamp(50) });
+    giver.fenced(0, false);
+    let mut chunk = |ms: u64, key: u8| {
+        let cursor = Some(vec![key]);
+        giver.hears(ms, Input::GiveMeAllData { from: peer(1), session, cursor: cursor.clone() });
+        giver.says(ms, Input::ChunkRead { session, cursor, chunk: Some((vec![pair(key + 1)], false)) })
+    };
+    let so_far = |bytes: u64| [format!("joining node 1: {bytes} of about 220 bytes of snapshot, 0 entries so far")];
+    assert_eq!(chunk(1, 0), NONE, "11 bytes are half a tenth");
+    assert_eq!(chunk(2, 1), so_far(22));
+    assert_eq!(chunk(3, 2), NONE);
+    assert_eq!(chunk(4, 3), so_far(44));
+    assert_eq!(chunk(5_004, 4), so_far(55), "a slow one");
+    assert_eq!(chunk(5_005, 5), so_far(66));
+    assert_eq!(chunk(10_004, 6), NONE);
+}
+
+#[test]
+fn r23_people_hear_what_was_sent_to_a_joiner_that_came_to_nothing() {
+    let mut giver = open(0);
+    giver.give(1, 0);
+    assert_eq!(giver.log_read(1, 0, 10, 60), ["n1: entries 0 1..10 false"]);
+    giver.give(5_000, 10);
+    let told = giver.log_read_says(5_000, 10, 20);
+    assert_eq!(told, ["joining node 1: 0 bytes of snapshot, 20 entries so far"], "there is no total to tell");
+    let told = said(&giver.0.tick(at(15_000)));
+    assert_eq!(told, ["node 1 has not joined: it is silent (0 bytes of snapshot, 20 entries)"]);
+}
+
+#[test]
+fn r22_the_campaign_and_people_hear_since_when_writes_wait() {
+    let mut giver = open(40);
+    giver.give(1, 40);
+    assert_eq!(giver.log_read(1, 40, 50, 50), ["acquire"]);
+    assert_eq!(giver.granted(4), ["read log 40 1000"]);
+    assert_eq!(giver.log_read(5, 40, 50, 50), ["n1: entries 40 41..50 true"]);
+    giver.end(7, 50);
+    let (session, (after, hash)) = (giver.id(), position(50));
+    let read = Input::LogRead { session, after, hash: Some(hash), entries: Vec::new(), applied: after };
+    let effects = giver.0.step(at(8), read);
+    let locked_at = effects.as_slice().iter().find_map(|effect| match effect {
+        Effect::Tell(Note::AddReplica { locked_at, .. }) => Some(*locked_at),
+        _ => None,
+    });
+    assert_eq!(locked_at, Some(Millis(4)), "not since it was asked for, nor since EndSync");
+    let told = giver.says(20, Input::ViewChanged(view(6, 3, &[1, 2, 3])));
+    let line = "node 1 has joined in view 6, after 20 ms: 0 bytes of snapshot, 10 entries; writes waited 16 ms for it";
+    assert_eq!(told, [line]);
+}
+
+#[test]
+fn r22_while_the_joiner_may_be_listed_a_grant_told_twice_lets_no_write_through() {
+    let mut giver = open(40);
+    giver.give(0, 40);
+    assert_eq!(giver.log_read(0, 40, 50, 50), ["acquire"]);
+    let given_up = giver.1.expect("it asked for the lock");
+    assert_eq!(giver.tick(1_000), ["release", "read log 40 1000"]);
+    assert_eq!(giver.log_read(1_001, 40, 50, 50), ["n1: entries 40 41..50 false"]);
+    giver.give(2_000, 50);
+    assert_eq!(giver.log_read(2_000, 50, 50, 50), ["acquire"]);
+    giver.granted(2_001);
+    assert_eq!(giver.log_read(2_001, 50, 50, 50), ["n1: entries 50 none true"]);
+    giver.end(2_002, 50);
+    assert_eq!(giver.log_read(2_002, 50, 50, 50), ["add node 1 in 5"]);
+    assert_eq!(giver.granted(2_003), NONE);
+    assert_eq!(giver.hears(2_003, Input::Granted { owner: given_up }), ["release"], "that one is of no use");
+    assert_eq!(giver.tick(12_002), ["n1: refused session: NoSession", "end view 5"], "silent");
+    assert_eq!(giver.granted(12_003), NONE, "the session is gone, and the lock is kept");
+}
+
+#[test]
+fn r22_an_end_sync_that_was_read_after_the_lock_was_let_go_does_not_count() {
+    let mut giver = open(40);
+    locked(&mut giver, 1);
+    assert_eq!(giver.end(2, 50), ["read log 50 1000"]);
+    assert_eq!(giver.hears(3, Input::Unreachable { address: peer(1).address }), ["release"]);
+    assert_eq!(giver.log_read(3, 50, 50, 50), NONE, "a write may have slipped in since it was read");
+    let mut giver = open(40);
+    locked(&mut giver, 1);
+    giver.end(2, 50);
+    assert_eq!(giver.hears(3, Input::ViewChanged(view(6, 3, &[3]))), ["release"]);
+    giver.hears(3, Input::Serving { view: ViewNumber(6) });
+    assert_eq!(giver.log_read(4, 50, 50, 50), ["acquire"], "R-21 again, in the next view");
+}
+
+#[test]
+fn r22_a_joiner_whose_end_the_log_does_not_hold_is_not_added() {
+    let mut giver = open(40);
+    locked(&mut giver, 1);
+    giver.end(2, 50);
+    let (session, index) = (giver.id(), Index(50));
+    let cut = Input::LogRead { session, after: index, hash: None, entries: Vec::new(), applied: index };
+    assert_eq!(giver.hears(3, cut), ["n1: refused session: NoSession", "release"], "nobody knows whether it agrees");
+}
+
+#[test]
+fn r22_an_answer_to_another_question_says_nothing_of_the_joiner() {
+    let mut giver = open(40);
+    assert_eq!(giver.give(1, 40), ["read log 40 1000"]);
+    assert_eq!(giver.log_read(1, 30, 50, 50), NONE, "it did not ask for these");
+    let mut giver = open(40);
+    locked(&mut giver, 1);
+    assert_eq!(giver.end(2, 50), ["read log 50 1000"]);
+    assert_eq!(giver.log_read(2, 40, 50, 50), NONE, "what is at 40 differs from what is at 50");
+    assert_eq!(giver.end(3, 50), ["read log 50 1000"], "asked again");
+    assert_eq!(giver.log_read(3, 50, 50, 50), ["add node 1 in 5"]);
+}
+
+#[test]
+fn r23_the_lock_is_held_for_two_vote_timeouts_without_end_sync() {
+    let mut giver = open(40);
+    locked(&mut giver, 1);
+    assert_eq!(giver.run_to(4_000), NONE);
+    assert_eq!(giver.run_to(4_001), ["4001: release", "4001: read log 40 1000"]);
+}
+
+#[test]
+fn r25_a_joiner_that_is_removed_meanwhile_is_not_let_in() {
+    let mut giver = open(40);
+    locked(&mut giver, 1);
+    let members = |removed| Input::Members(Members::new(vec![Member { peer: peer(1), removed }]));
+    assert_eq!(giver.hears(2, members(false)), NONE);
+    assert_eq!(giver.hears(3, members(true)), ["n1: removed", "release"]);
+    assert_eq!(giver.begin(4, peer(1), 8, position(40)), ["n1: removed"]);
+    assert_eq!(giver.begin(5, wiped(1), 9, position(40)), ["read log 40 1"], "another disk under its name is");
 }

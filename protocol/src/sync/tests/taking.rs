@@ -1,6 +1,7 @@
 //! The taker: node 1 is not listed by view 5, whose primary is node 3.
 
 use super::*;
+use crate::status::Role;
 
 const SESSION: SessionId = SessionId(77);
 
@@ -84,6 +85,23 @@ fn ending() -> Machine1 {
     assert_eq!(taker.given(2, 40, 50, true), ["write 1: entries 41..50"]);
     assert_eq!(taker.durable(3, 1), ["synced 50 50", "n3: end 50"], "the replica hears before the letter goes out");
     taker
+}
+
+/// In its second session, while a write of the first one, number 1, is on its way to the disk.
+fn again(start: SyncFrom) -> Machine1 {
+    let mut taker = taking();
+    assert_eq!(taker.given(2, 40, 45, false), ["write 1: entries 41..45"]);
+    taker.refused(3, Some(SESSION), SyncRefusal::NoSession);
+    let nonce = nonce(&taker.0.tick(at(503)));
+    taker.ok(504, nonce, start);
+    taker
+}
+
+/// What it makes of this role, and what it says that it waits for.
+fn seen(taker: &Machine1, role: Role) -> (Role, String) {
+    let mut status = NodeStatus { role, ..NodeStatus::default() };
+    taker.0.observe(&mut status);
+    (status.role, status.waiting_for)
 }
 
 #[test]
@@ -334,4 +352,143 @@ fn r17_a_node_that_flaps_waits_longer_each_time() {
     assert_eq!(delays, [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
     ms += 60_000;
     assert_eq!(taker.left_out(ms, view(50, 3, &[2, 3])).1, ["n3: begin 40"], "it was steady for a while");
+}
+
+#[test]
+fn r18_people_hear_once_why_a_node_is_not_listed_and_when_it_asks() {
+    let mut taker = node(40);
+    assert_eq!(taker.says(0, Input::ViewChanged(five())), ["not listed in view 5: asks to join"], "at once");
+    let busy = Input::SyncRefused { from: peer(3), session: None, reason: SyncRefusal::Busy };
+    assert_eq!(taker.says(1, busy.clone()), ["node 3 says: another node is joining"]);
+    assert_eq!(taker.says(501, busy), NONE, "nothing new");
+    let mut taker = taking();
+    let ended = Input::SyncRefused { from: peer(3), session: Some(SESSION), reason: SyncRefusal::NoSession };
+    let line = "node 3 says: the session has ended: asks to join, in 500 ms";
+    assert_eq!(taker.says(2, ended), [line]);
+    assert_eq!(seen(&taker, Role::Syncing), (Role::Syncing, line.to_owned()));
+}
+
+#[test]
+fn r20_only_what_the_giver_sends_in_this_session_is_written() {
+    let mut taker = taking();
+    let given = |from, session| {
+        let after = Index(40);
+        Input::Entries { from, session, after, entries: entries(40, 45), last: false }
+    };
+    assert_eq!(taker.hears(2, given(peer(3), SessionId(78))), NONE, "another session's");
+    assert_eq!(taker.hears(2, given(peer(2), SESSION)), NONE, "another node's");
+    assert_eq!(taker.hears(2, given(wiped(3), SESSION)), NONE, "another disk's");
+    assert_eq!(taker.hears(3, given(peer(3), SESSION)), ["write 1: entries 41..45"]);
+}
+
+#[test]
+fn r23_a_long_write_is_bridged_by_signs_of_life() {
+    let mut taker = taking();
+    taker.given(2, 40, 45, false);
+    let signs = [2_502, 5_002, 7_502, 10_002, 12_502];
+    assert_eq!(taker.run_to(14_000), signs.map(|ms| format!("{ms}: n3: begin 40")), "four in sync.timeout");
+    assert_eq!(taker.durable(14_001, 1), ["n3: give 45"], "the giver was not silent: it was asked nothing");
+    let mut taker = installing();
+    taker.chunk(2, None, &[1], false);
+    taker.chunk(3, Some(1), &[2], false);
+    let signs = [2_503, 5_003].map(|ms| format!("{ms}: n3: begin 0 from scratch"));
+    assert_eq!(taker.run_to(6_000), signs, "two chunks are on their way");
+    taker.durable(6_001, 2);
+    taker.chunk(6_002, Some(2), &[3], true);
+    let signs = [8_502, 11_002].map(|ms| format!("{ms}: n3: begin 0 from scratch"));
+    assert_eq!(taker.run_to(12_000), signs, "the whole of it is");
+}
+
+#[test]
+fn r23_the_others_are_asked_for_the_view_when_the_giver_is_silent_for_two_seek_intervals() {
+    let mut taker = taking();
+    assert_eq!(taker.given(900, 40, 40, false), NONE, "nothing new, but it lives");
+    let mut asked = taker.run_to(3_000);
+    asked.retain(|line| line.ends_with("ask view"));
+    assert_eq!(asked, ["1900: n2: ask view", "2400: n3: ask view", "2900: n2: ask view"]);
+}
+
+#[test]
+fn r19_of_two_chunks_on_their_way_the_first_makes_room_for_one_more() {
+    let mut taker = installing();
+    assert_eq!(taker.chunk(2, None, &[1], false), ["write 1: 1 pairs", "n3: give data Some([1])"]);
+    assert_eq!(taker.chunk(3, Some(1), &[2], false), ["write 2: 1 pairs"]);
+    assert_eq!(taker.durable(4, 1), ["n3: give data Some([2])"]);
+    assert_eq!(taker.chunk(5, Some(2), &[3], false), ["write 3: 1 pairs"], "two again, memory holds no more");
+    assert_eq!(taker.durable(6, 3), ["n3: give data Some([3])"]);
+    let told = taker.chunk(7, Some(3), &[4], false);
+    assert_eq!(told, ["write 4: 1 pairs", "n3: give data Some([4])"], "those before are durable with it");
+}
+
+#[test]
+fn r23_what_became_of_an_earlier_sessions_write_is_not_taken_for_this_ones() {
+    let (durable, mismatch) = (Input::Durable { write: WriteId(1) }, Input::Mismatch { write: WriteId(1) });
+    let mut taker = again(SyncFrom::Log(Index(40)));
+    assert_eq!(taker.given(505, 40, 45, false), ["write 2: entries 41..45"]);
+    assert_eq!(taker.hears(506, durable.clone()), NONE);
+    assert_eq!(taker.hears(506, mismatch.clone()), NONE);
+    assert_eq!(taker.durable(507, 2), ["n3: give 45"], "the session goes on");
+    let mut taker = again(snapshot(50));
+    taker.chunk(505, None, &[1], false);
+    assert_eq!(taker.chunk(506, Some(1), &[2], false), ["write 3: 1 pairs"], "two are on their way");
+    assert_eq!(taker.hears(507, durable.clone()), NONE, "and still are");
+    assert_eq!(taker.durable(508, 2), ["n3: give data Some([2])"]);
+    assert_eq!(taker.chunk(509, Some(2), &[3], true), ["write 4: 1 pairs", "write 5: whole at 50"]);
+    assert_eq!(taker.hears(510, durable), NONE);
+    assert_eq!(taker.hears(510, mismatch), NONE);
+    assert_eq!(taker.durable(511, 5), ["n3: give 50"]);
+}
+
+#[test]
+fn r21_people_hear_what_came_and_how_long_it_took() {
+    let mut taker = taking();
+    taker.given(2, 40, 45, false);
+    taker.durable(3, 1);
+    taker.given(4, 45, 50, true);
+    let told = taker.says(6, Input::Durable { write: WriteId(2) });
+    assert_eq!(told, ["all up to 50 is durable after 5 ms: 0 bytes, 10 entries"]);
+    let mut taker = installing();
+    taker.chunk(2, None, &[1], false);
+    taker.chunk(3, Some(1), &[2], true);
+    assert_eq!(taker.says(4, Input::Durable { write: WriteId(3) }), ["the snapshot at entry 50 is installed"]);
+    taker.given(5, 50, 52, true);
+    let told = taker.says(9, Input::Durable { write: WriteId(4) });
+    assert_eq!(told, ["all up to 52 is durable after 8 ms: 22 bytes, 2 entries"]);
+}
+
+#[test]
+fn r25_members_that_neither_view_nor_seeds_name_are_asked_for_the_view_too() {
+    let mut taker = node(40);
+    let member = |id, removed| Member { peer: peer(id), removed };
+    taker.hears(0, Input::Members(Members::new(vec![member(8, true), member(9, false)])));
+    taker.left_out(0, five());
+    let mut asked = taker.run_to(2_000);
+    asked.retain(|line| line.ends_with("ask view"));
+    assert_eq!(asked, ["500: n2: ask view", "1000: n3: ask view", "1500: n9: ask view", "2000: n2: ask view"]);
+}
+
+#[test]
+fn r26_a_drained_node_stays_out_and_says_so() {
+    let mut taker = node(40);
+    taker.hears(0, Input::ViewChanged(view(4, 3, &[1, 3])));
+    assert_eq!(taker.hears(1, Input::Draining { on: true }), NONE, "listed: it is let go first");
+    assert_eq!(seen(&taker, Role::Replica), (Role::Replica, String::new()));
+    assert_eq!(taker.left_out(2, five()).1, NONE);
+    let waits = "the end of its drain, or a restart".to_owned();
+    assert_eq!(seen(&taker, Role::Syncing), (Role::Drained, waits));
+    assert_eq!(taker.0.deadline(), None);
+    assert_eq!(taker.hears(3, Input::Draining { on: false }), ["n3: begin 40"]);
+    assert_eq!(seen(&taker, Role::Syncing), (Role::Syncing, "the drain has ended: asks to join".to_owned()));
+}
+
+#[test]
+fn r26_a_join_that_is_under_way_is_left_when_the_node_is_drained() {
+    let mut taker = taking();
+    assert_eq!(taker.hears(2, Input::Draining { on: false }), NONE, "there was no drain");
+    assert_eq!(taker.given(3, 40, 45, false), ["write 1: entries 41..45"], "so the session goes on");
+    assert_eq!(taker.hears(4, Input::Draining { on: true }), NONE);
+    assert_eq!(taker.durable(5, 1), NONE);
+    assert_eq!((taker.sync_status(), taker.0.deadline()), (None, None));
+    assert_eq!(taker.hears(6, Input::Draining { on: true }), NONE, "told twice");
+    assert_eq!(taker.hears(7, Input::Draining { on: false }), ["n3: begin 40"]);
 }
