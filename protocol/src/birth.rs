@@ -286,6 +286,7 @@ mod tests {
     use crate::ids::{Hash, Incarnation, Index, NodeId, Timestamp, WitnessName};
     use crate::machine::{Effect, Limits, Timing};
     use crate::storage::{Identity, VoteRecord};
+    use crate::testing::observed;
 
     fn node(id: u32, place: u32) -> Peer {
         let address = Address::new(&format!("n{place}"));
@@ -362,9 +363,7 @@ mod tests {
     }
 
     fn waits_for(birth: &Birth) -> String {
-        let mut status = NodeStatus::default();
-        birth.observe(&mut status);
-        status.waiting_for
+        observed(|status| birth.observe(status)).waiting_for
     }
 
     const NONE: [&str; 0] = [];

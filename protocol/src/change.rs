@@ -438,7 +438,7 @@ fn list(names: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{node, witness};
+    use crate::testing::{decision, node, witness};
 
     const LEAVES: [Leave; 3] = [Leave::Stops, Leave::Removed, Leave::Drained];
 
@@ -478,17 +478,6 @@ mod tests {
     #[test]
     fn section_12_what_lists_more_than_a_record_holds_is_malformed() {
         let voters = |count: usize| -> BTreeSet<Voter> { (1..).take(count).map(|n| node(n).voter).collect() };
-        let decision = |promised, accepted| Decision {
-            ballot: Ballot { round: 1, node: NodeId(3) },
-            votes: 3,
-            promised,
-            accepted,
-            suspect_ms: 0,
-            trial_ms: 0,
-            promise_ms: 0,
-            accept_ms: 0,
-            stalled_ms: 0,
-        };
         for (count, fits) in [(0, true), (LIST_MAX, true), (LIST_MAX + 1, false)] {
             let empty = || cause(3, Vec::new());
             let causes = [

@@ -357,6 +357,7 @@ impl Machine for LockTable {
 mod tests {
     use super::*;
     use crate::machine::Effect;
+    use crate::testing::observed;
     use Mode::{Exclusive as X, IntentExclusive as IX, IntentShared as IS, Shared as S};
 
     fn channel(name: &str) -> Resource {
@@ -398,8 +399,7 @@ mod tests {
         }
 
         fn counts(&self) -> (u64, u64) {
-            let mut status = NodeStatus::default();
-            self.0.observe(&mut status);
+            let status = observed(|status| self.0.observe(status));
             (status.locks_held, status.locks_waiting)
         }
     }

@@ -501,7 +501,7 @@ mod tests {
     use super::*;
     use crate::change::LIST_MAX;
     use crate::ids::{Ballot, NodeId};
-    use crate::testing::{node, view};
+    use crate::testing::{decision, node, view};
 
     /// Each actor's inbox is filled in this order, and the heartbeat may answer before the last of them is.
     #[test]
@@ -587,17 +587,8 @@ mod tests {
     #[test]
     fn section_12_how_a_view_was_decided_goes_to_its_primary_unless_that_cannot_be_told() {
         let told = |voters: usize| {
-            let decision = Decision {
-                ballot: BALLOT,
-                votes: 3,
-                promised: (1..).take(voters).map(|n| node(n).voter).collect(),
-                accepted: [node(1).voter].into(),
-                suspect_ms: 0,
-                trial_ms: 0,
-                promise_ms: 0,
-                accept_ms: 0,
-                stalled_ms: 0,
-            };
+            let promised = (1..).take(voters).map(|n| node(n).voter).collect();
+            let decision = decision(promised, [node(1).voter].into());
             let victory = P::Victory { view: view(2, 3, &[1, 2, 3], 1), decision: Some(decision) };
             letter(&known(1), envelope(1, victory))
         };

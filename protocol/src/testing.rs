@@ -1,15 +1,18 @@
 //! What the machines' own tests share: nodes, views, entries, and ways to look at effects. Only in tests.
 
-use crate::change::{Cause, Sign, Suspicion};
+use crate::change::{Cause, Decision, Sign, Suspicion};
 use crate::ids::{
-    Address, ClusterId, Hash, Incarnation, Index, Millis, NodeId, Now, Peer, Timestamp, ViewNumber, Voter, WitnessName,
+    Address, Ballot, ClusterId, Hash, Incarnation, Index, Millis, NodeId, Now, Peer, Timestamp, ViewNumber, Voter,
+    WitnessName,
 };
 use crate::log::{Batch, Entry};
 use crate::machine::{Effect, Effects, Limits, Note, Setup, Timing};
 use crate::message::PeerMessage;
 use crate::operation::{Action, ChannelName, KeyOwner, LoggedOperation, Operation, Text};
+use crate::status::NodeStatus;
 use crate::storage::{Identity, Recovered, StorageRequest, VoteRecord};
 use crate::view::{Seat, View};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Data node `n`, at address `n`.
@@ -119,4 +122,26 @@ pub fn requests(effects: &Effects) -> Vec<StorageRequest> {
 /// A primary whose connection was reset at instant 1.
 pub fn suspicion() -> Suspicion {
     Suspicion { sign: Sign::Reset, served_at: Millis(1), noticed_at: Millis(1) }
+}
+
+/// What a machine says of itself.
+pub fn observed(observe: impl FnOnce(&mut NodeStatus)) -> NodeStatus {
+    let mut status = NodeStatus::default();
+    observe(&mut status);
+    status
+}
+
+/// How a view was decided, in no time, by who promised and who accepted.
+pub fn decision(promised: BTreeSet<Voter>, accepted: BTreeSet<Voter>) -> Decision {
+    Decision {
+        ballot: Ballot { round: 1, node: NodeId(3) },
+        votes: 3,
+        promised,
+        accepted,
+        suspect_ms: 0,
+        trial_ms: 0,
+        promise_ms: 0,
+        accept_ms: 0,
+        stalled_ms: 0,
+    }
 }

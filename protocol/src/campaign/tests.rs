@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::change::{Fault, Leave};
-use crate::testing::{all_letters, at, node, notes, setup, suspicion, view, witness};
+use crate::testing::{all_letters, at, node, notes, observed, setup, suspicion, view, witness};
 
 /// Node 3 in view 1 of {1, 2, 3} and w1, w2.
 fn machine() -> Campaign {
@@ -501,11 +501,7 @@ fn r15_what_a_primary_wanted_ends_with_its_lead() {
 
 #[test]
 fn section_12_a_candidate_says_what_it_waits_for() {
-    let waits = |campaign: &Campaign| {
-        let mut status = NodeStatus::default();
-        campaign.observe(&mut status);
-        status.waiting_for
-    };
+    let waits = |campaign: &Campaign| observed(|status| campaign.observe(status)).waiting_for;
     let mut campaign = machine();
     assert_eq!(waits(&campaign), "");
     let _ = stand(&mut campaign);

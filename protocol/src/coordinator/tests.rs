@@ -12,7 +12,7 @@ use crate::machine::Effect;
 use crate::message::PeerMessage;
 use crate::operation::{KeyOwner, Message};
 use crate::status::{NodeStatus, Role};
-use crate::testing::{all_letters, at, entry, letters, node, notes, post, requests, setup, view};
+use crate::testing::{all_letters, at, entry, letters, node, notes, observed, post, requests, setup, view};
 
 /// Node 3, primary of view `number` of these replicas, serving.
 struct Primary {
@@ -154,6 +154,15 @@ impl Primary {
     /// What the storage says, having applied all that is decided.
     fn examined(&self, round: u64, verdicts: Vec<Verdict>) -> Input {
         Input::Examined { round, verdicts, keys_at: Timestamp(0), index: self.machine.end.0 }
+    }
+
+    /// A write, until the store is asked to look at it. Under which number.
+    fn look(&mut self, operation: Operation) -> u64 {
+        let asked = self.machine.step(at(10), Input::Submit { request: RequestId(1), operation });
+        let [Note::Acquire { owner, .. }] = notes(&asked)[..] else { panic!("{asked:?}") };
+        let examine = self.machine.step(at(10), Input::Granted { owner });
+        let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
+        round
     }
 
     /// Grants all locks and finds everything valid.
@@ -621,10 +630,7 @@ fn r16_no_client_holds_locks_before_the_primary_serves() {
 #[test]
 fn r16_nothing_is_sent_between_a_view_and_its_lead() {
     let mut primary = Primary::new(&[1, 3]);
-    let asked = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
-    let [Note::Acquire { owner, .. }] = notes(&asked)[..] else { panic!("{asked:?}") };
-    let examine = primary.machine.step(at(10), Input::Granted { owner });
-    let [StorageRequest::Examine { round, .. }] = requests(&examine)[..] else { panic!("{examine:?}") };
+    let round = primary.look(post("a"));
     let _ = primary.machine.step(at(11), Input::ViewChanged(Arc::new(view(2, 3, &[1, 3], 0))));
     let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
     let late = primary.examined(round, verdicts);
@@ -764,11 +770,7 @@ fn r2_each_look_at_the_store_has_its_own_number() {
 #[test]
 fn section_12_a_primary_says_that_it_serves_and_how_much_waits() {
     let mut primary = Primary::new(&[1, 3]);
-    let status = |primary: &Primary| {
-        let mut status = NodeStatus::default();
-        primary.machine.observe(&mut status);
-        status
-    };
+    let status = |primary: &Primary| observed(|status| primary.machine.observe(status));
     let before = status(&primary);
     assert_eq!((before.role, before.serving, before.writes_waiting), (Role::Primary, Some(ViewNumber(1)), 0));
     (1..=3).for_each(|n| drop(primary.submit(n, post(&n.to_string()))));
@@ -817,10 +819,7 @@ fn r4_only_so_many_decided_entries_wait_for_acknowledgements() {
 #[test]
 fn r2_an_answer_of_another_look_at_the_store_is_not_this_ones() {
     let mut primary = Primary::new(&[1, 3]);
-    let effects = primary.machine.step(at(10), Input::Submit { request: RequestId(1), operation: post("a") });
-    let [Note::Acquire { owner, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
-    let effects = primary.machine.step(at(10), Input::Granted { owner });
-    let [StorageRequest::Examine { round, .. }] = requests(&effects)[..] else { panic!("{effects:?}") };
+    let round = primary.look(post("a"));
     let valid = || vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
     let late = primary.examined(round - 1, valid());
     assert!(primary.machine.step(at(10), late).as_slice().is_empty());

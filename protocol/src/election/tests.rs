@@ -1,7 +1,7 @@
 //! R-12, its five rules.
 
 use super::*;
-use crate::testing::{all_letters, at, letters, node, notes, setup, view, witness};
+use crate::testing::{all_letters, at, letters, node, notes, observed, setup, view, witness};
 
 const V1: ViewNumber = ViewNumber(1);
 
@@ -214,11 +214,7 @@ fn r12_5_d13_only_voters_of_the_view_that_say_the_same_view_are_reached() {
 
 #[test]
 fn section_12_a_replica_without_a_primary_says_what_it_waits_for() {
-    let waits = |election: &Election| {
-        let mut status = NodeStatus::default();
-        election.observe(&mut status);
-        status.waiting_for
-    };
+    let waits = |election: &Election| observed(|status| election.observe(status)).waiting_for;
     let mut election = machine(2);
     assert_eq!(waits(&election), "");
     let _ = suspect(&mut election);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ids::ViewNumber;
-use crate::testing::{all_letters, at, letters, node, notes, setup, view, witness};
+use crate::testing::{all_letters, at, letters, node, notes, observed, setup, view, witness};
 
 const V1: ViewNumber = ViewNumber(1);
 
@@ -270,11 +270,7 @@ fn r26_a_drained_replica_asks_to_be_let_go_with_each_beat_and_outside_asks_on() 
 
 #[test]
 fn r11_the_primary_alone_says_how_the_others_stand() {
-    let told = |heartbeats: &Heartbeats| {
-        let mut status = NodeStatus::default();
-        heartbeats.observe(&mut status);
-        status.peers
-    };
+    let told = |heartbeats: &Heartbeats| observed(|status| heartbeats.observe(status)).peers;
     let (mut primary, _) = machine(&node(3));
     let (log_end, commit_index, hash) = (Index(9), Index(8), Hash::default());
     let beat = |from, view| Input::Heartbeat { from, view, beat: 1, log_end, commit_index, hash, is_answered: true };

@@ -5,6 +5,7 @@ use crate::change::Cause;
 use crate::ids::{Address, Ballot, ClusterId, Incarnation, NodeId, Timestamp, WitnessName};
 use crate::machine::{Effect, Limits, Timing};
 use crate::operation::Page;
+use crate::testing::observed;
 use crate::view::Seat;
 
 fn peer(id: u32) -> Peer {
@@ -126,9 +127,7 @@ impl Story {
     }
 
     fn waiting(&self) -> u64 {
-        let mut status = NodeStatus::default();
-        self.0.observe(&mut status);
-        status.reads_waiting
+        observed(|status| self.0.observe(status)).reads_waiting
     }
 }
 

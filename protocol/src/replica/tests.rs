@@ -3,7 +3,9 @@
 use super::*;
 use crate::ids::{ClusterId, NodeId};
 use crate::message::{BallotAnswer, Refusal};
-use crate::testing::{all_letters, at, entry, letters, node, notes, recovered, requests, setup, view, witness};
+use crate::testing::{
+    all_letters, at, entry, letters, node, notes, observed, recovered, requests, setup, view, witness,
+};
 
 /// Replica 1 of view 1 {1, 2, 3}, primary 3.
 fn replica() -> Replica {
@@ -433,8 +435,7 @@ fn r13_who_knows_that_its_history_is_wrong_does_not_want_to_lead_but_may_follow(
 #[test]
 fn section_12_a_node_says_what_it_is() {
     let role = |replica: &Replica| {
-        let mut status = NodeStatus::default();
-        replica.observe(&mut status);
+        let status = observed(|status| replica.observe(status));
         (status.role, status.view.map(|view| view.number.0))
     };
     let mut replica = replica();

@@ -10,6 +10,7 @@ use crate::member::Member;
 use crate::message::PeerMessage;
 use crate::operation::KeyOwner;
 use crate::storage::{Identity, StorageEvent, StorageRequest, VoteRecord};
+use crate::testing::observed;
 use crate::view::Seat;
 use std::collections::BTreeMap;
 
@@ -232,9 +233,7 @@ impl Machine1 {
     }
 
     fn sync_status(&self) -> Option<SyncStatusLine> {
-        let mut status = NodeStatus::default();
-        self.0.observe(&mut status);
-        status.sync.map(|sync| (sync.node.0, sync.phase, sync.bytes, sync.index.0))
+        observed(|status| self.0.observe(status)).sync.map(|sync| (sync.node.0, sync.phase, sync.bytes, sync.index.0))
     }
 }
 

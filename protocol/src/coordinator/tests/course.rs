@@ -2,14 +2,11 @@
 
 use super::*;
 use crate::change::{Course, Decision};
-use crate::ids::Ballot;
 use crate::lock::{Mode, Resource};
 
 fn decision(stalled_ms: u64) -> Decision {
-    let ballot = Ballot { round: 1, node: NodeId(3) };
-    let (promised, accepted) = (Default::default(), Default::default());
-    let (suspect_ms, trial_ms, promise_ms, accept_ms) = (5, 1, 2, 3);
-    Decision { ballot, votes: 3, promised, accepted, suspect_ms, trial_ms, promise_ms, accept_ms, stalled_ms }
+    let at_once = crate::testing::decision(Default::default(), Default::default());
+    Decision { suspect_ms: 5, trial_ms: 1, promise_ms: 2, accept_ms: 3, stalled_ms, ..at_once }
 }
 
 /// When the courses of a view that serves since instant 10 may be told.

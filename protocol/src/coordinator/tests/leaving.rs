@@ -71,6 +71,15 @@ fn handed_over(effects: &Effects) -> Option<(NodeId, Option<Leave>)> {
     })
 }
 
+/// The next view, until it serves.
+fn serve_next(primary: &mut Primary, next: View) -> Effects {
+    let mut effects = primary.next_view(next, Vec::new(), primary.machine.end);
+    while primary.machine.flight.is_some() {
+        effects.append(primary.complete());
+    }
+    effects
+}
+
 #[test]
 fn r25_a_removal_is_an_entry_on_every_replica_before_anybody_leaves() {
     let mut primary = primary_of(&[1, 2, 3], 1);
@@ -135,10 +144,7 @@ fn r25_a_witness_that_left_before_any_view_entry_listed_it_is_not_said_to_be_rem
     let machine = Coordinator::new(&setup(&node(3)));
     let mut primary = Primary::leading(machine, view(1, 3, &[2, 3], 1), Vec::new(), (Index(0), Hash::default()));
     assert_eq!(answer(&remove(&mut primary, 1, witness(1).voter)), None, "the view lists it");
-    let mut effects = primary.next_view(view(2, 3, &[3], 0), Vec::new(), (Index(0), Hash::default()));
-    while primary.machine.flight.is_some() {
-        effects.append(primary.complete());
-    }
+    let effects = serve_next(&mut primary, view(2, 3, &[3], 0));
     assert_eq!(answer(&effects), refused(OperatorRefusal::Unknown { voter: witness(1).voter }));
 }
 
@@ -148,10 +154,7 @@ fn r25_a_removed_primary_hands_over_and_sees_others_off_first() {
     let effects = primary.machine.step(at(10), members(&[voter(1), voter(3), witness(1).voter]));
     assert_eq!(left_out(&effects), [(voter(1), Leave::Removed), (witness(1).voter, Leave::Removed)]);
     assert_eq!(handed_over(&effects), None);
-    let mut effects = primary.next_view(view(2, 3, &[2, 3], 0), Vec::new(), primary.machine.end);
-    while primary.machine.flight.is_some() {
-        effects.append(primary.complete());
-    }
+    let effects = serve_next(&mut primary, view(2, 3, &[2, 3], 0));
     assert_eq!(handed_over(&effects), Some((NodeId(2), Some(Leave::Removed))), "as soon as it serves");
 }
 
@@ -160,15 +163,9 @@ fn r25_nobody_leaves_when_too_few_would_stay() {
     let mut primary = primary_of(&[1, 2, 3], 2);
     let effects = primary.machine.step(at(10), members(&[voter(1), voter(2)]));
     assert_eq!(left_out(&effects), [(voter(1), Leave::Removed)], "one can be spared");
-    let mut effects = primary.next_view(view(2, 3, &[2, 3], 1), Vec::new(), primary.machine.end);
-    while primary.machine.flight.is_some() {
-        effects.append(primary.complete());
-    }
+    let effects = serve_next(&mut primary, view(2, 3, &[2, 3], 1));
     assert!(left_out(&effects).is_empty(), "the other waits until somebody has joined");
-    let mut effects = primary.next_view(view(3, 3, &[2, 3, 4], 1), Vec::new(), primary.machine.end);
-    while primary.machine.flight.is_some() {
-        effects.append(primary.complete());
-    }
+    let effects = serve_next(&mut primary, view(3, 3, &[2, 3, 4], 1));
     assert_eq!(left_out(&effects), [(voter(2), Leave::Removed)]);
 }
 

@@ -19,9 +19,7 @@ impl Machine1 {
     }
 
     fn id(&self) -> SessionId {
-        let mut status = NodeStatus::default();
-        self.0.observe(&mut status);
-        status.sync.expect("a session").session
+        observed(|status| self.0.observe(status)).sync.expect("a session").session
     }
 
     fn log_read(&mut self, ms: u64, after: u64, to: u64, applied: u64) -> Vec<String> {

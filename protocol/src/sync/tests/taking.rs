@@ -154,9 +154,8 @@ fn r18_refusals_are_waited_out() {
         taker.left_out(0, five());
         assert_eq!(taker.refused(1, None, reason), NONE);
         assert_eq!(taker.0.deadline(), Some(Millis(500)));
-        let mut status = NodeStatus::default();
-        taker.0.observe(&mut status);
-        assert!(status.waiting_for.starts_with("node 3 says"), "{}", status.waiting_for);
+        let waiting_for = observed(|status| taker.0.observe(status)).waiting_for;
+        assert!(waiting_for.starts_with("node 3 says"), "{waiting_for}");
     }
 }
 
