@@ -501,7 +501,7 @@ impl Machine for Coordinator {
         let forms = matches!(self.phase, Phase::Serving | Phase::HandingOver { .. }) && self.may_send();
         let ready = if self.examining.is_some() { !self.asked } else { idle && self.queue.is_ready() };
         let paced = Some(self.paced_until).filter(|_| forms && ready);
-        let told = self.courses.deadline().filter(|_| idle);
+        let told = self.courses.deadline().filter(|_| self.may_tell());
         let deadlines = [flight, locks, paced, told, self.campaign_until, self.leaving.deadline()];
         deadlines.into_iter().flatten().filter(|at| at.0 < u64::MAX).min()
     }

@@ -241,7 +241,16 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:010}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+        if *self > TIMESTAMP_MAX {
+            return write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
+        }
+        // All at once: a page of messages has a hundred of them, and piece by piece takes twice as long.
+        let (mut text, mut rest) = (*b"0000000000.000000", self.0);
+        for digit in text.iter_mut().rev().filter(|digit| **digit != b'.') {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -282,6 +291,8 @@ mod tests {
     fn r3_ids_are_text_that_sorts_like_the_numbers() {
         let id = Timestamp(1_700_000_000_000_123);
         assert_eq!(id.to_string(), "1700000000.000123");
+        assert_eq!(Timestamp(123_456).to_string(), "0000000000.123456");
+        assert_eq!(Timestamp(TIMESTAMP_MAX.0 + 1).to_string(), "10000000000.000000", "no id, and yet told");
         assert_eq!(Timestamp::parse("1700000000.000123"), Ok(id));
         assert_eq!(Timestamp::parse(&TIMESTAMP_MAX.to_string()), Ok(TIMESTAMP_MAX));
         for bad in

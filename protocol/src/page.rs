@@ -92,6 +92,12 @@ impl Messages {
         self.count
     }
 
+    /// How long they are as they lie, without who starred them. Bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.packed.0.len()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

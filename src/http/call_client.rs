@@ -29,7 +29,7 @@ const FLIGHTS_MAX: usize = 4;
 /// a node may send. Count; bytes; count.
 const FLIGHT_CALLS_MAX: usize = 512;
 const FLIGHT_BYTES: usize = 4 << 20;
-const FLIGHT_PAGES_MAX: usize = 32;
+const FLIGHT_PAGES_MAX: usize = 8;
 const _: () =
     assert!(FLIGHT_PAGES_MAX * 3 * PAGE_BYTES_MAX < super::peer::BODY_BYTES_MAX, "two bounds a page, and a message");
 

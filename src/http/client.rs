@@ -146,9 +146,6 @@ const VIEW: HeaderName = HeaderName::from_static("lockstep-view");
 const INDEX: HeaderName = HeaderName::from_static("lockstep-index");
 const COPIES: HeaderName = HeaderName::from_static("lockstep-copies");
 
-/// What most answers take at most. Bytes.
-const JSON_BYTES: usize = 1_024;
-
 /// An answer about stored data, with its receipt.
 fn answer(status: StatusCode, receipt: &Receipt, body: &Body<'_>) -> HttpResponse {
     let mut response = HttpResponse::build(status);
@@ -156,7 +153,7 @@ fn answer(status: StatusCode, receipt: &Receipt, body: &Body<'_>) -> HttpRespons
     if receipt.copies > 0 {
         response.insert_header((COPIES, receipt.copies));
     }
-    let mut json = Vec::with_capacity(JSON_BYTES);
+    let mut json = Vec::with_capacity(body.room());
     match serde_json::to_writer(&mut json, body) {
         Ok(()) => response.content_type(ContentType::json()).body(json),
         Err(_) => ApiError::Internal("an answer has no JSON").error_response(),

@@ -2,6 +2,8 @@
 //!
 //! Fields stand in the order in which people look for them; programs need no order.
 
+use jiff::fmt::StdFmtWrite;
+use jiff::fmt::temporal::DateTimePrinter;
 use lockstep_actors::gateway::{ClusterReport, DiskReport, NodeAnswer, NodeReport};
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Timestamp, Voter};
@@ -14,16 +16,9 @@ use lockstep_protocol::view::View;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::fmt;
-use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
 /// RFC 3339, always with microseconds, so that the texts sort as the instants do.
-const INSTANT: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-
-/// How long such a text is. Bytes.
-const INSTANT_BYTES: usize = 27;
+const INSTANT: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
 /// An instant in RFC 3339, UTC.
 #[must_use]
@@ -38,13 +33,10 @@ struct Instant(Timestamp);
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(at) = self;
-        let mut text = [0; INSTANT_BYTES];
-        let written = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000)
-            .ok()
-            .and_then(|date| date.format_into(&mut text.as_mut_slice(), INSTANT).ok());
-        match std::str::from_utf8(&text) {
-            Ok(text) if written == Some(INSTANT_BYTES) => f.write_str(text),
-            _ => at.fmt(f),
+        let instant = i64::try_from(at.0).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+        match instant {
+            Some(instant) => INSTANT.print_timestamp(&instant, StdFmtWrite(f)).map_err(|_| fmt::Error),
+            None => at.fmt(f),
         }
     }
 }
@@ -156,6 +148,25 @@ pub enum Body<'a> {
         /// Whether there is one.
         has_more: bool,
     },
+}
+
+/// What most answers take at most. Bytes.
+const ANSWER_BYTES: usize = 1_024;
+
+/// What a message takes beside what it has on its page, as a rule. Bytes.
+const MESSAGE_BYTES: usize = 256;
+
+impl Body<'_> {
+    /// How large it will be, roughly: a page that grows as it is written is copied twice. Bytes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Messages { messages: MessagesJson(page), .. } => {
+                ANSWER_BYTES + page.bytes() + page.len() * MESSAGE_BYTES
+            }
+            Self::Message { .. } | Self::Channel { .. } | Self::Channels { .. } => ANSWER_BYTES,
+        }
+    }
 }
 
 /// `GET /v1/cluster`.

@@ -162,7 +162,12 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, PeerRefused> {
 }
 
 fn encoded<T: Serialize>(value: &T) -> Result<HttpResponse, PeerRefused> {
-    let body = postcard::to_stdvec(value).map_err(PeerRefused::Malformed)?;
+    encoded_in(Vec::new(), value)
+}
+
+/// In this buffer, which has room for most of it.
+fn encoded_in<T: Serialize>(buffer: Vec<u8>, value: &T) -> Result<HttpResponse, PeerRefused> {
+    let body = postcard::to_extend(value, buffer).map_err(PeerRefused::Malformed)?;
     Ok(HttpResponse::Ok().content_type("application/octet-stream").body(body))
 }
 
@@ -206,7 +211,8 @@ fn take_letters(api: &PeerApi, body: &[u8]) -> Result<(), PeerRefused> {
 
 async fn calls(api: web::Data<PeerApi>, body: Bytes) -> Result<HttpResponse, PeerRefused> {
     let CallRequest { known, calls } = parse(&body)?;
-    encoded(&api.node()?.calls(known, calls).await)
+    let replies = api.node()?.calls(known, calls).await;
+    encoded_in(Vec::with_capacity(replies.room()), &replies)
 }
 
 #[derive(Deserialize)]

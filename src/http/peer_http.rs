@@ -9,8 +9,9 @@ use actix_rt::net::TcpStream;
 use actix_tls::connect::{ConnectError as TcpError, ConnectInfo, Connection, ConnectorService};
 use actix_web::dev::{Service, fn_service};
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::{StatusCode, Uri};
-use bytes::Bytes;
+use awc::http::{StatusCode, Uri, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use lockstep_protocol::ids::Address;
 use lockstep_protocol::message::PROTOCOL_VERSION;
 use std::collections::HashMap;
@@ -134,8 +135,16 @@ where
         return Ok(Bytes::new());
     }
     let bytes_max = if status.is_success() { bytes_max } else { REASON_BYTES_MAX };
-    let body = response.body().limit(bytes_max).await.map_err(|_| PostFailed::Broken)?;
-    if status.is_success() { Ok(body) } else { Err(denied(status, &body)) }
+    let said = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let mut body = BytesMut::with_capacity(said.unwrap_or(0).min(bytes_max)); // Pages are many kilobytes.
+    while let Some(part) = response.next().await {
+        let part = part.map_err(|_| PostFailed::Broken)?;
+        if body.len() + part.len() > bytes_max {
+            return Err(PostFailed::Broken);
+        }
+        body.extend_from_slice(&part);
+    }
+    if status.is_success() { Ok(body.freeze()) } else { Err(denied(status, &body)) }
 }
 
 /// What a refusal says.
@@ -189,6 +198,8 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     #[test]
     fn a_refusal_is_logged_once_in_a_while() {
@@ -198,6 +209,40 @@ mod tests {
         assert!(!refusals.is_news(&peer, "401", now + Duration::from_secs(59)));
         assert!(refusals.is_news(&peer, "409", now));
         assert!(refusals.is_news(&peer, "401", now + Duration::from_secs(61)));
+    }
+
+    /// Asks a peer that answers this.
+    async fn asked(answer: String) -> Result<Bytes, PostFailed> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("bound"));
+        let peer = std::thread::spawn(move || {
+            let (mut asked, _) = listener.accept().expect("it asks");
+            let _ = asked.read(&mut [0; 4_096]).expect("its head");
+            let _ = asked.write_all(answer.as_bytes()); // It may have heard enough.
+        });
+        let answered = get(&client("a secret of the cluster", "n1", 1), &url, Duration::from_secs(60)).await;
+        peer.join().expect("no panic");
+        answered
+    }
+
+    #[actix_rt::test]
+    async fn an_answer_is_read_up_to_its_bound_whatever_its_head_says() {
+        let told = |status: &str, length: usize| {
+            asked(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length)))
+        };
+        let in_chunks = |status: &str, length: usize| {
+            let chunk = format!("{length:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(length));
+            asked(format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"))
+        };
+        let long = Ok(Bytes::from("x".repeat(100_000)));
+        assert_eq!((told("200 OK", 100_000).await, in_chunks("200 OK", 100_000).await), (long.clone(), long));
+        let reason = Err(denied(StatusCode::CONFLICT, "x".repeat(REASON_BYTES_MAX).as_bytes()));
+        assert_eq!(told("409 No", REASON_BYTES_MAX).await, reason);
+        let broken = Err(PostFailed::Broken);
+        assert_eq!(told("409 No", REASON_BYTES_MAX + 1).await, broken);
+        assert_eq!(in_chunks("409 No", REASON_BYTES_MAX + 1).await, broken);
+        let lying = "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\nx".to_owned();
+        assert_eq!(asked(lying).await, broken, "and no memory is taken for what does not come");
     }
 
     #[test]

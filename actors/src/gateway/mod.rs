@@ -17,7 +17,7 @@ pub use figures::GatewayFigures;
 use futures_util::future::BoxFuture;
 use lockstep_protocol::change::Change;
 use lockstep_protocol::ids::{Address, ClusterId, Peer, ViewNumber, Voter};
-use lockstep_protocol::operation::{Answer, Operation, Query};
+use lockstep_protocol::operation::{Answer, Found, Operation, Query};
 use lockstep_protocol::operator::OperatorCall;
 use lockstep_protocol::status::NodeStatus;
 use lockstep_protocol::view::View;
@@ -60,6 +60,21 @@ pub struct CallReplies {
     pub answers: Vec<Answer>,
     /// The last decided view that the node knows, when the caller knows an older one.
     pub view: Option<Arc<View>>,
+}
+
+/// What most answers take at most. Bytes.
+const ANSWER_BYTES: usize = 512;
+
+impl CallReplies {
+    /// How large they are, roughly: what grows as it is encoded is copied twice. Bytes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let pages = self.answers.iter().map(|answer| match answer {
+            Answer::Read(Found::Messages { messages, .. }, _) => messages.bytes(),
+            _ => 0,
+        });
+        pages.sum::<usize>() + self.answers.len() * ANSWER_BYTES
+    }
 }
 
 /// Why a node did not answer.

@@ -126,10 +126,15 @@ impl Coordinator {
             return self.form(now);
         };
         let mut effects = if busy <= now.elapsed { Effects::none() } else { self.form(now) };
-        if idle <= now.elapsed && self.flight.is_none() && self.examining.is_none() {
+        if idle <= now.elapsed && self.may_tell() {
             effects.append(self.tell_courses());
         }
         effects
+    }
+
+    /// Whether an entry may be sent that no client waits for.
+    pub(super) fn may_tell(&self) -> bool {
+        self.phase == Phase::Serving && self.examining.is_none() && self.may_send()
     }
 
     /// Sent once its lock is held, as an inherited entry is.

@@ -185,6 +185,15 @@ impl Primary {
         all
     }
 
+    /// Decides as many entries as may wait for acknowledgements, which do not come.
+    fn leave_unacknowledged(&mut self) {
+        for n in 1..=COMMITTING_MAX as u64 {
+            assert!(!prepares(&self.submit(n, post(&n.to_string()))).is_empty(), "{n}");
+            let _ = self.vote_all();
+            let _ = self.machine.step(at(10), Input::Applying { index: self.machine.end.0 });
+        }
+    }
+
     fn next_view(&mut self, next: View, tail: Vec<Arc<Entry>>, committed: (Index, Hash)) -> Effects {
         let known = Arc::new(next.clone());
         self.view = next;
@@ -209,6 +218,13 @@ fn outcome(operation: &LoggedOperation) -> Outcome {
 fn sets_offline(note: &Note, who: u32, why: Fault) -> bool {
     let reason = Reason::SetOffline { voter: Voter::Replica(NodeId(who)), fault: why };
     matches!(note, Note::SetOffline { reasons, .. } if *reasons == [reason])
+}
+
+fn handed_over(effects: &Effects) -> Option<(NodeId, Option<Leave>)> {
+    notes(effects).iter().find_map(|note| match note {
+        Note::HandOverNow { to, leaves, .. } => Some((*to, *leaves)),
+        _ => None,
+    })
 }
 
 fn is_written(answers: &[(RequestId, Answer)], request: u64) -> bool {
@@ -502,6 +518,29 @@ fn r17_a_hand_over_finishes_what_is_in_flight_first() {
 }
 
 #[test]
+fn r17_a_batch_that_the_store_looks_at_goes_before_the_hand_over() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let round = primary.look(post("a"));
+    assert_eq!(handed_over(&primary.machine.step(at(11), Input::HandOver { to: None })), None);
+    let valid = primary.examined(round, vec![Verdict::Valid(ChannelName::new("general").expect("a name"))]);
+    assert_eq!(prepares(&primary.machine.step(at(12), valid)).len(), 3);
+    let effects = primary.complete();
+    assert!(is_written(&answers(&effects), 1));
+    assert_eq!(handed_over(&effects), Some((NodeId(2), Some(Leave::Stops))));
+}
+
+#[test]
+fn r12_r17_only_a_replica_of_the_view_in_force_takes_over() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let wiped = Peer { incarnation: node(1).incarnation.next(), ..node(1) };
+    let mut asked = |from: Peer, view: u64| {
+        handed_over(&primary.machine.step(at(11), Input::TakeOver { from, view: ViewNumber(view) }))
+    };
+    assert_eq!((asked(node(1), 0), asked(wiped, 1), asked(node(4), 1)), (None, None, None));
+    assert_eq!(asked(node(1), 1), Some((NodeId(1), None)), "not the highest other: the one that asked");
+}
+
+#[test]
 fn r17_a_witness_that_is_not_listed_stops_no_hand_over() {
     let mut primary = Primary::new(&[1, 2, 3]);
     let _ = primary.submit(1, post("a"));
@@ -635,6 +674,16 @@ fn r16_nothing_is_sent_between_a_view_and_its_lead() {
     let verdicts = vec![Verdict::Valid(ChannelName::new("general").expect("a name"))];
     let late = primary.examined(round, verdicts);
     let late = primary.machine.step(at(12), late);
+    assert!(late.as_slice().is_empty(), "an attempt of the ended view, in the new one: {late:?}");
+}
+
+#[test]
+fn r16_nothing_is_sent_again_between_a_view_and_its_lead() {
+    let mut primary = Primary::new(&[1, 3]);
+    let _ = primary.submit(1, post("a"));
+    let _ = primary.machine.step(at(11), Input::ViewChanged(Arc::new(view(2, 3, &[1, 3], 0))));
+    assert_eq!(primary.machine.deadline(), None);
+    let late = primary.machine.tick(at(10 + setup(&node(3)).timing.resend_ms));
     assert!(late.as_slice().is_empty(), "an attempt of the ended view, in the new one: {late:?}");
 }
 
@@ -800,16 +849,9 @@ fn r2_another_request_under_a_key_that_still_waits_is_not_judged() {
 #[test]
 fn r4_only_so_many_decided_entries_wait_for_acknowledgements() {
     let mut primary = Primary::new(&[1, 3]);
-    let order_all = |primary: &mut Primary| {
-        let effects = primary.machine.step(at(10), Input::Applying { index: primary.machine.end.0 });
-        primary.settle(effects)
-    };
-    for n in 1..=COMMITTING_MAX as u64 {
-        assert!(!prepares(&primary.submit(n, post(&n.to_string()))).is_empty(), "{n}");
-        let _ = primary.vote_all();
-        let _ = order_all(&mut primary);
-    }
+    primary.leave_unacknowledged();
     assert!(prepares(&primary.submit(99, post("late"))).is_empty());
+    assert!(primary.machine.deadline() > Some(Millis(10)), "nor does it wake for it again and again");
     let _ = primary.applied();
     let mut effects = primary.acknowledge(1);
     effects.append(primary.acknowledge(3));
@@ -855,15 +897,21 @@ fn r16_the_next_time_too_no_client_holds_locks_before_the_primary_serves() {
     assert!(notes(&primary.complete()).iter().any(asked), "it serves");
 }
 
+/// A post of `name` to channel `name`.
+fn post_to(name: &str) -> Operation {
+    let mut operation = post(name);
+    if let Action::Post { channel, .. } = &mut operation.action {
+        *channel = ChannelName::new(name).expect("a name");
+    }
+    operation
+}
+
 #[test]
 fn r1_writes_to_two_channels_wait_for_locks_of_their_own() {
     let mut primary = Primary::new(&[1, 3]);
     let mut owners = std::collections::BTreeSet::new();
     for (n, name) in [(1, "general"), (2, "random")] {
-        let mut operation = post(name);
-        if let Action::Post { channel, .. } = &mut operation.action {
-            *channel = ChannelName::new(name).expect("a name");
-        }
+        let operation = post_to(name);
         let effects = primary.machine.step(at(10), Input::Submit { request: RequestId(n), operation });
         let [Note::Acquire { owner, .. }] = notes(&effects)[..] else { panic!("{effects:?}") };
         owners.insert(owner);
@@ -918,4 +966,18 @@ fn section_6_what_a_batch_in_flight_held_up_is_not_held_against_who_waits_for_it
     let _ = primary.machine.step(at(ordered_ms), Input::Applying { index: primary.machine.end.0 });
     assert!(answers(&primary.machine.tick(at(ordered_ms))).is_empty(), "its time would be over");
     assert_eq!(primary.machine.queue.deadline(), Some(Millis(ordered_ms + lock_timeout_ms)));
+}
+
+#[test]
+fn section_6_only_who_waits_for_locks_for_too_long_is_turned_away() {
+    let mut primary = Primary::new(&[1, 3]);
+    primary.leave_unacknowledged();
+    let _ = primary.submit(97, post_to("granted"));
+    for (request, ms, name) in [(98, 10, "early"), (99, 11, "late")] {
+        let waits = Input::Submit { request: RequestId(request), operation: post_to(name) };
+        let _ = primary.machine.step(at(ms), waits);
+    }
+    let effects = primary.machine.tick(at(10 + setup(&node(3)).timing.lock_timeout_ms));
+    assert_eq!(answers(&effects), [(RequestId(98), Answer::Failed(OperationError::Overloaded))]);
+    assert!(notes(&effects).iter().any(|note| matches!(note, Note::Release { .. })), "it would be granted yet");
 }

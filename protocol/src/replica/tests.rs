@@ -94,6 +94,19 @@ fn r5_d3_a_repeated_yes_takes_over_the_new_attempt_durably() {
 }
 
 #[test]
+fn r5_an_entry_that_differs_replaces_its_slot_and_all_after_it_and_nothing_before() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let f = entry(2, e.hash, "f");
+    let other = entry(2, e.hash, "other");
+    for (attempt, entry) in [(1, &e), (2, &f), (3, &entry(3, f.hash, "g")), (4, &other)] {
+        let voted = vote(1, attempt, entry.index.0, None);
+        assert_eq!(run(&mut replica, prepare(1, attempt, entry)), [("3".to_owned(), voted)]);
+    }
+    assert!(replica.slots.tail().map(|slot| &slot.entry).eq([&e, &other]), "{:?}", replica.slots);
+}
+
+#[test]
 fn r5_says_no_with_the_reason() {
     let mut replica = replica();
     let e = entry(1, Hash::default(), "e");
@@ -246,6 +259,16 @@ fn r13_voters_refuse_who_is_no_replica_of_the_view() {
 }
 
 #[test]
+fn r13_only_voters_of_the_last_view_that_they_know_answer_a_ballot() {
+    let mut replica = replica();
+    let promise = |view: u64| Input::Promise { from: node(2), view: ViewNumber(view), ballot: ballot(1, 2) };
+    assert!(run(&mut replica, promise(0)).is_empty() && run(&mut replica, promise(2)).is_empty());
+    let _ = replica.step(at(1), Input::Learnt { view: view(2, 3, &[1, 2, 3], 2) });
+    let late = replica.step(at(2), promise(1));
+    assert!(late.as_slice().is_empty(), "the view that is being written would be written over: {late:?}");
+}
+
+#[test]
 fn r13_d14_a_trial_is_refused_by_who_trusts_the_primary_unless_the_primary_asks() {
     let mut replica = replica();
     let trial = |from: u32| Input::Trial { from: node(from), view: ViewNumber(1), campaign: 1 };
@@ -272,6 +295,17 @@ fn section_2_a_decided_view_is_durable_before_it_is_acted_on() {
     let told = notes(&replica.step(at(2), Input::Durable { write: *write }));
     assert!(matches!(&told[0], Note::ViewChanged { view } if **view == next));
     assert!(matches!(told.last(), Some(Note::Lead { .. })), "it names this node: {told:?}");
+}
+
+#[test]
+fn section_2_what_was_being_written_for_a_vote_is_not_voted_for_once_a_later_view_is_known() {
+    let mut replica = replica();
+    let e = entry(1, Hash::default(), "e");
+    let _ = run(&mut replica, prepare(1, 1, &e));
+    let logging = requests(&replica.step(at(2), prepare(1, 2, &e)));
+    let [StorageRequest::WriteLog { write, .. }] = logging[..] else { panic!("{logging:?}") };
+    let _ = replica.step(at(3), Input::Learnt { view: view(2, 2, &[1, 2], 1) });
+    assert!(all_letters(&replica.step(at(4), Input::Durable { write })).is_empty());
 }
 
 #[test]

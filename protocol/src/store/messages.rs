@@ -8,13 +8,14 @@
 //!
 //! Not here: which messages make a page (`query.rs`), and stars, which lie apart, since a text is long and never changes.
 
-use super::changes::{Changes, damaged, decode, encode};
+use super::changes::{Changes, damaged, encode};
 use super::keys;
 use crate::ids::Timestamp;
 use crate::operation::{ChannelName, Invalid, Message, Page, Text, UserName};
 use crate::page::{self, Record};
 use crate::storage::StorageError;
 use crate::storage::kv::{Direction, KeyRange, Kv, Table};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -91,17 +92,36 @@ pub(super) fn locate<K: Kv>(kv: &K, id: Timestamp) -> Result<Option<Place>, Stor
     let mut found = None;
     kv.scan(Table::Store, &keys::located_from(id), Direction::Forward, &mut |key, value| {
         let newest = keys::located_of(key).ok_or_else(|| damaged(key, "ends with no id"))?;
-        let places: Places<'_> = decode(key, value)?;
         let age = newest.0.saturating_sub(id.0);
-        for (name, runs) in places {
-            if let Some([oldest, ..]) = runs.iter().find(|ages| ages.contains(&age)).map(Vec::as_slice) {
-                let channel = ChannelName::new(name).map_err(|invalid| damaged(key, invalid.to_string()))?;
-                found = Some(Place { channel, oldest: Timestamp(newest.0.saturating_sub(*oldest)) });
-            }
+        let place = place_of(age, value).map_err(|error| damaged(key, error.to_string()))?;
+        if let Some((name, oldest)) = place {
+            let channel = ChannelName::new(name).map_err(|invalid| damaged(key, invalid.to_string()))?;
+            found = Some(Place { channel, oldest: Timestamp(newest.0.saturating_sub(oldest)) });
         }
         Ok(ControlFlow::Break(()))
     })?;
     Ok(found)
+}
+
+/// The channel, and the age of its run's oldest message: found in encoded [`Places`] as they lie, one number after the other, since an
+/// entry has hundreds of messages, and one of them is looked for.
+fn place_of(age: u64, places: &[u8]) -> postcard::Result<Option<(&str, u64)>> {
+    let mut places = postcard::Deserializer::from_bytes(places);
+    for _ in 0..u64::deserialize(&mut places)? {
+        let (name, runs) = <(&str, u64)>::deserialize(&mut places)?;
+        for _ in 0..runs {
+            let (mut oldest, mut is_here) = (None, false);
+            for _ in 0..u64::deserialize(&mut places)? {
+                let found = u64::deserialize(&mut places)?;
+                oldest = oldest.or(Some(found));
+                is_here |= found == age;
+            }
+            if let Some(oldest) = oldest.filter(|_| is_here) {
+                return Ok(Some((name, oldest)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The message at a place, with no stars.
@@ -123,14 +143,17 @@ pub(super) fn read<K: Kv>(kv: &K, channel: &ChannelName, id: Timestamp) -> Resul
 }
 
 fn message_in(key: &[u8], run: &[u8], channel: &ChannelName, id: Timestamp) -> Result<Option<Message>, StorageError> {
-    let Some(((_, user, text), _)) = records(key, run)?.into_iter().find(|((at, ..), _)| *at == id) else {
-        return Ok(None);
-    };
-    let message = || -> Result<_, Invalid> {
-        let (channel, starred_by) = (channel.clone(), Vec::new());
-        Ok(Message { id, channel, user: UserName::new(user)?, text: Text::new(text)?, starred_by })
-    };
-    message().map(Some).map_err(|invalid| damaged(key, invalid.to_string()))
+    for found in records(key, run) {
+        let ((at, user, text), _) = found?;
+        if at == id {
+            let message = || -> Result<_, Invalid> {
+                let (channel, starred_by) = (channel.clone(), Vec::new());
+                Ok(Message { id, channel, user: UserName::new(user)?, text: Text::new(text)?, starred_by })
+            };
+            return message().map(Some).map_err(|invalid| damaged(key, invalid.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// Shows a channel's messages between the page's bounds, in its order, each also as it lies, until the visitor breaks off.
@@ -143,7 +166,7 @@ pub(super) fn walk<K: Kv>(
     let is_early = |id| page.after.is_some_and(|after| id <= after);
     let is_late = |id| page.before.is_some_and(|before| id >= before);
     kv.scan(Table::Store, &runs_of(kv, channel, page)?, keys::direction(page), &mut |key, value| {
-        let mut records = records(key, value)?;
+        let mut records = records(key, value).collect::<Result<Vec<_>, _>>()?;
         if page.ascending {
             records.reverse();
         }
@@ -173,13 +196,15 @@ fn runs_of<K: Kv>(kv: &K, channel: &ChannelName, page: &Page) -> Result<KeyRange
     Ok(range)
 }
 
-/// What a run holds, each also as it lies.
-fn records<'v>(key: &[u8], run: &'v [u8]) -> Result<Vec<(Record<'v>, &'v [u8])>, StorageError> {
-    let (mut found, mut rest) = (Vec::new(), run);
-    while !rest.is_empty() {
-        let (record, others) = page::unpack_checked(rest).map_err(|invalid| damaged(key, invalid))?;
-        found.push((record, &rest[..rest.len() - others.len()]));
-        rest = others;
-    }
-    Ok(found)
+/// What a run holds, each also as it lies, the newest first; what follows something malformed is not looked at.
+fn records<'v>(key: &[u8], run: &'v [u8]) -> impl Iterator<Item = Result<(Record<'v>, &'v [u8]), StorageError>> {
+    let mut rest = run;
+    std::iter::from_fn(move || {
+        let all = std::mem::take(&mut rest);
+        let next = (!all.is_empty()).then(|| page::unpack_checked(all).map_err(|invalid| damaged(key, invalid)));
+        Some(next?.map(|(record, others)| {
+            rest = others;
+            (record, &all[..all.len() - others.len()])
+        }))
+    })
 }

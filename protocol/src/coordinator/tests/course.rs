@@ -52,6 +52,21 @@ fn section_12_a_write_goes_before_what_is_told() {
 }
 
 #[test]
+fn section_12_what_is_told_is_no_entry_more_than_may_wait_for_acknowledgements() {
+    let mut primary = Primary::new(&[1, 3]);
+    primary.leave_unacknowledged();
+    let _ = primary.machine.tick(at(due()));
+    assert_eq!(told(&primary), None);
+    assert!(primary.machine.deadline() > Some(Millis(due())), "nor does it wake for it again and again");
+    let _ = primary.applied();
+    for id in [1, 3] {
+        let _ = primary.acknowledge(id);
+    }
+    let _ = primary.machine.tick(at(due()));
+    assert!(told(&primary).is_some());
+}
+
+#[test]
 fn section_12_under_a_load_that_never_ends_it_is_told_all_the_same() {
     let mut primary = Primary::new(&[1, 3]);
     let timing = setup(&node(3)).timing;
@@ -105,6 +120,17 @@ fn section_12_r17_a_hand_over_does_not_wait_for_a_course_that_waits_for_a_join()
     let effects = primary.machine.step(at(due()), Input::HandOver { to: None });
     assert!(notes(&effects).iter().any(|note| matches!(note, Note::Release { .. })));
     assert!(notes(&effects).iter().any(|note| matches!(note, Note::HandOverNow { .. })), "{effects:?}");
+}
+
+#[test]
+fn section_12_r17_a_hand_over_waits_for_a_course_that_is_out_for_votes() {
+    let mut primary = Primary::new(&[1, 2, 3]);
+    let _ = primary.machine.tick(at(due()));
+    let owner = primary.machine.flight.as_ref().and_then(|flight| flight.inherited_lock).expect("it takes its lock");
+    assert_eq!(prepares(&primary.machine.step(at(due()), Input::Granted { owner })).len(), 3);
+    assert_eq!(handed_over(&primary.machine.step(at(due()), Input::HandOver { to: None })), None);
+    assert!(told(&primary).is_some(), "a replica may hold it already");
+    assert_eq!(handed_over(&primary.complete()), Some((NodeId(2), Some(Leave::Stops))));
 }
 
 #[test]

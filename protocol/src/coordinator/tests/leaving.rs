@@ -64,13 +64,6 @@ fn left_out(effects: &Effects) -> Vec<(Voter, Leave)> {
     reasons.flatten().filter_map(left).collect()
 }
 
-fn handed_over(effects: &Effects) -> Option<(NodeId, Option<Leave>)> {
-    notes(effects).iter().find_map(|note| match note {
-        Note::HandOverNow { to, leaves, .. } => Some((*to, *leaves)),
-        _ => None,
-    })
-}
-
 /// The next view, until it serves.
 fn serve_next(primary: &mut Primary, next: View) -> Effects {
     let mut effects = primary.next_view(next, Vec::new(), primary.machine.end);
@@ -167,6 +160,20 @@ fn r25_nobody_leaves_when_too_few_would_stay() {
     assert!(left_out(&effects).is_empty(), "the other waits until somebody has joined");
     let effects = serve_next(&mut primary, view(3, 3, &[2, 3, 4], 1));
     assert_eq!(left_out(&effects), [(voter(2), Leave::Removed)]);
+}
+
+#[test]
+fn r25_a_removed_primary_stays_while_too_few_would_be_left() {
+    let mut primary = primary_of(&[2, 3], 2);
+    assert_eq!(handed_over(&primary.machine.step(at(10), members(&[voter(3)]))), None);
+    let effects = serve_next(&mut primary, view(2, 3, &[2, 3, 4], 1));
+    assert_eq!(handed_over(&effects), Some((NodeId(4), Some(Leave::Removed))), "once somebody has joined");
+}
+
+#[test]
+fn r25_who_holds_nothing_of_the_view_may_be_removed_however_few_hold_it() {
+    assert_eq!(answer(&remove(&mut primary_of(&[3], 2), 1, voter(1))), None, "one that is offline already");
+    assert_eq!(answer(&remove(&mut primary_of(&[2, 3], 3), 1, witness(1).voter)), None, "a witness");
 }
 
 #[test]

@@ -466,6 +466,16 @@ fn r20_rounds_in_vain_pace_the_batches_more_and_more_till_the_end() {
 }
 
 #[test]
+fn r20_while_rounds_bring_it_nearer_now_and_then_nothing_is_paced() {
+    let mut giver = open(0);
+    for (from, left) in [(0, 10), (1, 9), (2, 9), (3, 8), (4, 8), (5, 7)] {
+        giver.give(1, from);
+        let told = giver.log_read(1, from, from + 1, from + 1 + left);
+        assert_eq!(told, [format!("n1: entries {from} {0}..{0} false", from + 1)], "{left} are left");
+    }
+}
+
+#[test]
 fn r20_writes_do_not_wait_for_a_joiner_that_is_slow_all_the_same() {
     let mut giver = open(0);
     let round = |giver: &mut Machine1, n: u64| {
