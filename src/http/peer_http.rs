@@ -10,8 +10,7 @@ use actix_tls::connect::{ConnectError as TcpError, ConnectInfo, Connection, Conn
 use actix_web::dev::{Service, fn_service};
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::{StatusCode, Uri, header};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use lockstep_protocol::ids::Address;
 use lockstep_protocol::message::PROTOCOL_VERSION;
 use std::collections::HashMap;
@@ -136,19 +135,11 @@ where
     }
     let bytes_max = if status.is_success() { bytes_max } else { REASON_BYTES_MAX };
     let said = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let said: usize = said.unwrap_or(0);
-    let mut body = BytesMut::with_capacity(said.min(bytes_max)); // Pages are many kilobytes.
-    while let Some(part) = response.next().await {
-        let part = part.map_err(|_| PostFailed::Broken)?;
-        if body.len() + part.len() > bytes_max {
-            return Err(PostFailed::Broken);
-        }
-        body.extend_from_slice(&part);
-    }
-    if body.len() < said {
+    let body = response.body().limit(bytes_max).await.map_err(|_| PostFailed::Broken)?;
+    if said.is_some_and(|said: usize| body.len() < said) {
         return Err(PostFailed::Broken); // The connection ended, which the client library takes for the body's end.
     }
-    if status.is_success() { Ok(body.freeze()) } else { Err(denied(status, &body)) }
+    if status.is_success() { Ok(body) } else { Err(denied(status, &body)) }
 }
 
 /// What a refusal says.

@@ -134,7 +134,7 @@ impl Coordinator {
 
     /// Whether an entry may be sent that no client waits for.
     pub(super) fn may_tell(&self) -> bool {
-        self.phase == Phase::Serving && self.examining.is_none() && self.may_send()
+        self.is_idle() && self.may_send()
     }
 
     /// Sent once its lock is held, as an inherited entry is.

@@ -200,9 +200,12 @@ fn runs_of<K: Kv>(kv: &K, channel: &ChannelName, page: &Page) -> Result<KeyRange
 fn records<'v>(key: &[u8], run: &'v [u8]) -> impl Iterator<Item = Result<(Record<'v>, &'v [u8]), StorageError>> {
     let mut rest = run;
     std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
         let all = std::mem::take(&mut rest);
-        let next = (!all.is_empty()).then(|| page::unpack_checked(all).map_err(|invalid| damaged(key, invalid)));
-        Some(next?.map(|(record, others)| {
+        let next = page::unpack_checked(all).map_err(|invalid| damaged(key, invalid));
+        Some(next.map(|(record, others)| {
             rest = others;
             (record, &all[..all.len() - others.len()])
         }))
