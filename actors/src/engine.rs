@@ -19,7 +19,7 @@ mod tables;
 
 use fjall::{Database, Guard, Keyspace, PersistMode, Readable, Snapshot};
 use lockstep_protocol::storage::StorageError;
-use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, ReadKv, Table, Visit, WriteBatch};
+use lockstep_protocol::storage::kv::{Direction, KeyRange, Kv, ReadKv, TABLES, Table, Visit, WriteBatch};
 use mark::Mark;
 use std::fmt;
 use std::fs::{self, File};
@@ -37,6 +37,8 @@ const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// second, for as long as that one is at work: a quarter of all that the cluster computes. And with two, one could seal a buffer after
 /// the other had flushed the journal for it: a table would hold a part of a batch that the journal may yet lose.
 const WORKERS: usize = 1;
+/// How long a test waits for buffers to be written out.
+const WRITE_OUT_LASTS_MAX: Duration = Duration::from_secs(60);
 /// Files of tables that are held open.
 const OPEN_FILES_MAX: usize = 200;
 /// How many flushes have succeeded or are being tried. In the vote's table, under a key of the engine's own.
@@ -47,8 +49,6 @@ const FLUSHES: &[u8] = b"flushes";
 pub struct FaultPlan {
     /// While this file exists, every flush fails.
     pub fail_flush_file: Option<PathBuf>,
-    /// Buffers of this size, so that little data is enough for tables to be written. Bytes.
-    pub buffer_bytes: Option<u64>,
 }
 
 /// An open data directory.
@@ -123,11 +123,11 @@ impl Engine {
         let lock = lock(directory)?;
         let place = directory.join("engine");
         if !place.try_exists().map_err(at(&place))? {
-            create(directory, &place, &faults)?;
+            create(directory, &place)?;
         }
         let torn = journal::renew(&place)?;
         let database = open_database(&place)?;
-        let tables = Tables::open(&database, &faults)?;
+        let tables = Tables::open(&database)?;
         let (mark, flushes) = (Mark::open(directory)?, flushes(&tables.meta)?);
         mark.check(flushes)?;
         if let Some(torn) = torn {
@@ -147,6 +147,28 @@ impl Engine {
     pub fn freeze(&self) -> Frozen {
         Frozen { snapshot: self.database.snapshot(), tables: self.tables.clone() }
     }
+
+    /// Writes what is buffered out to tables, which are merged once there are enough. Tests want it; else it is done when a buffer is full.
+    ///
+    /// # Errors
+    /// When the engine fails, or is not done within a minute.
+    pub fn write_out(&self) -> Result<(), StorageError> {
+        let keyspaces: Vec<_> = TABLES.into_iter().flat_map(|table| self.tables.all_of(table)).collect();
+        for keyspace in &keyspaces {
+            keyspace.rotate_memtable().map_err(engine_error)?;
+        }
+        // A buffer that is sealed while the last one of its keyspace waits might be written out before the journal has it.
+        let begun = Instant::now();
+        while keyspaces.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            if begun.elapsed() > WRITE_OUT_LASTS_MAX {
+                return Err(StorageError::Engine("buffers are not written out".into()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            // Where the worker has failed, this tells.
+            self.database.persist(PersistMode::Buffer).map_err(engine_error)?;
+        }
+        Ok(())
+    }
 }
 
 /// The kernel lets a lock go when its process ends, however it ends.
@@ -164,14 +186,14 @@ fn lock(directory: &Path) -> Result<File, StorageError> {
 }
 
 /// Creates the engine's directory beside its place, and moves it there when it is whole.
-fn create(directory: &Path, place: &Path, faults: &FaultPlan) -> Result<(), StorageError> {
+fn create(directory: &Path, place: &Path) -> Result<(), StorageError> {
     let draft = directory.join("engine.new");
     match fs::remove_dir_all(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&draft)(error)),
         Ok(()) | Err(_) => {}
     }
     let database = open_database(&draft)?;
-    let keyspaces = Tables::open(&database, faults)?;
+    let keyspaces = Tables::open(&database)?;
     database.persist(PersistMode::SyncAll).map_err(engine_error)?;
     drop((keyspaces, database));
     sync_folders(&draft)?;

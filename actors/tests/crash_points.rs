@@ -26,6 +26,8 @@ const SOME: usize = 40;
 const SOME_FAILURES: usize = 8;
 /// The fewest changes that are worth the name.
 const CHANGES_MIN: usize = 500;
+/// The fewest tables that are merged with others, and go.
+const MERGED_MIN: usize = 20;
 /// What the child ends with when the storage failed, and said so.
 const FAILED: i32 = 3;
 /// Where it works.
@@ -97,6 +99,8 @@ fn record() -> Option<Recorded> {
     let history = History::new(&folder.path().join("reference"));
     let changes = read(&journal, &below);
     assert!(changes.len() > CHANGES_MIN, "only {} changes were recorded", changes.len());
+    let merged = changes.iter().filter(|change| change.removes("engine/keyspaces/")).count();
+    assert!(merged > MERGED_MIN, "only {merged} tables were merged with others");
     let mut disk = Disk::new();
     changes.iter().for_each(|change| disk.apply(change));
     assert_eq!(disk.contents("acks").len(), history.steps.len(), "the replay sees what the process did");

@@ -6,7 +6,7 @@
 //!
 //! Not here: what the keys mean (`lockstep_protocol::store`).
 
-use super::{FaultPlan, engine_error};
+use super::engine_error;
 use fjall::compaction::Leveled;
 use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
@@ -14,8 +14,11 @@ use lockstep_protocol::storage::StorageError;
 use lockstep_protocol::storage::kv::{Direction, KeyRange, Table};
 use std::sync::Arc;
 
-/// The size of a table. A merge takes some ten of them at a time, and no buffer is written out meanwhile. Bytes.
-const TABLE_BYTES: u64 = 16 << 20;
+/// The size of a table. A merge takes some sixteen of them at a time, and no buffer is written out meanwhile. Bytes.
+const TABLE_BYTES: u64 = 8 << 20;
+/// How many buffers are written out before they are merged with the first level, which is as large as so many tables: the more of them,
+/// the less often it is written again. Each is one more place for a read to look at, and the engine holds writes up at twenty.
+const UNMERGED_MAX: u8 = 8;
 /// What is buffered of the vote, and of the number of flushes, which changes with each. Bytes.
 const META_BUFFER_BYTES: u64 = 4 << 20;
 /// The same of the log, which is seldom read.
@@ -36,11 +39,10 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub fn open(database: &Database, faults: &FaultPlan) -> Result<Self, StorageError> {
+    pub fn open(database: &Database) -> Result<Self, StorageError> {
         let open = |name: &str, buffer_bytes: u64, options: KeyspaceCreateOptions| {
-            let merging = Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES));
-            let buffer_bytes = faults.buffer_bytes.unwrap_or(buffer_bytes);
-            let options = || options.max_memtable_size(buffer_bytes).compaction_strategy(merging);
+            let merging = Leveled::default().with_l0_threshold(UNMERGED_MAX).with_table_target_size(TABLE_BYTES);
+            let options = || options.max_memtable_size(buffer_bytes).compaction_strategy(Arc::new(merging));
             database.keyspace(name, options).map_err(engine_error)
         };
         let usual = KeyspaceCreateOptions::default;

@@ -29,6 +29,13 @@ pub struct Change {
     second: Vec<u8>,
 }
 
+impl Change {
+    /// Whether it removes a file whose path holds this.
+    pub fn removes(&self, part: &str) -> bool {
+        self.kind == b'u' && self.first.contains(part)
+    }
+}
+
 /// All changes, in order.
 pub fn read(journal: &Path, root: &Path) -> Vec<Change> {
     let bytes = fs::read(journal).expect("the recorder wrote a journal");

@@ -1,5 +1,5 @@
 //! What the recorded process does to its data directory, step by step, and what must be found after an end between any two:
-//! votes, entries, entries that replace another, commits, restarts, a snapshot, on buffers so small that tables are written.
+//! votes, entries, entries that replace another, commits, restarts, a snapshot, and tables that are written and merged.
 //!
 //! `History` knows each state without any disk. What is found (`Found`) is held against the states that the end could leave:
 //! that of the last step that was acknowledged, or of the one that was under way.
@@ -25,8 +25,8 @@ use std::time::Duration;
 const ENTRIES: u64 = 90;
 /// The entry at which a snapshot is taken, from another directory.
 const SNAPSHOT_AT: u64 = 60;
-/// Bytes of the engine's buffers: a few entries each.
-const BUFFER_BYTES: u64 = 4_096;
+/// Every so many entries all buffers are written out.
+const WRITTEN_OUT_EVERY: u64 = 5;
 
 fn limits() -> Limits {
     Limits { log_retain_entries: 16, ..Limits::default() }
@@ -34,8 +34,7 @@ fn limits() -> Limits {
 
 /// Opens a directory as a node does.
 pub fn open(directory: &Path) -> Result<Storage<Engine>, StorageError> {
-    let faults = FaultPlan { buffer_bytes: Some(BUFFER_BYTES), ..FaultPlan::default() };
-    let engine = Engine::open(directory, faults)?;
+    let engine = Engine::open(directory, FaultPlan::default())?;
     Ok(Storage::open(engine, Voter::Replica(NodeId(1)), Incarnation(7), &limits())?.0)
 }
 
@@ -47,6 +46,8 @@ pub enum Step {
     Ask(StorageRequest),
     /// The directory is closed and opened again.
     Restart,
+    /// All buffers go to tables.
+    WriteOut,
 }
 
 /// What a directory may hold between two steps.
@@ -136,6 +137,9 @@ impl History {
                 state.logs(real.hash, index);
             });
             own.push(Step::Ask(StorageRequest::Apply { entry: real }), |state| state.decided = index);
+            if index % WRITTEN_OUT_EVERY == 0 {
+                own.push(Step::WriteOut, |_| {});
+            }
             if index % 29 == 0 {
                 own.push(Step::Restart, |state| state.known = state.known.max(index - 1));
             }
@@ -185,6 +189,7 @@ impl History {
         for step in &self.steps {
             match step {
                 Step::Ask(request) => drop(storage.perform(vec![request.clone()])?),
+                Step::WriteOut => storage.kv_mut().write_out()?,
                 Step::Restart => {
                     drop(storage);
                     storage = open(directory)?;
@@ -256,9 +261,9 @@ fn chunk(mut events: Vec<StorageEvent>) -> (Vec<Pair>, bool) {
 }
 
 /// Waits until a directory is let go of: a process that another test is just starting holds all that this one has open until it runs.
-fn open_engine(directory: &Path, faults: &FaultPlan) -> Result<Engine, StorageError> {
+fn open_engine(directory: &Path) -> Result<Engine, StorageError> {
     loop {
-        match Engine::open(directory, faults.clone()) {
+        match Engine::open(directory, FaultPlan::default()) {
             Err(StorageError::Engine(reason)) if reason.contains("is in use by another process") => {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -296,8 +301,7 @@ impl Found {
     }
 
     fn open(directory: &Path) -> Result<(Self, Storage<Engine>), StorageError> {
-        let faults = FaultPlan { buffer_bytes: Some(BUFFER_BYTES), ..FaultPlan::default() };
-        let engine = open_engine(directory, &faults)?;
+        let engine = open_engine(directory)?;
         let (mut storage, recovered) = Storage::open(engine, Voter::Replica(NodeId(1)), Incarnation(7), &limits())?;
         let scanned = scan(&storage.kv_mut().freeze())?;
         let (first, end) = storage.log_span();
