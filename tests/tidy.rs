@@ -94,7 +94,7 @@ fn every_file_opens_with_what_it_is() {
 
 #[test]
 fn protocol_depends_on_nothing_that_does() {
-    let allowed = set(&["blake3", "fastrand", "postcard", "serde", "thiserror", "xxhash-rust"]);
+    let allowed = set(&["blake3", "fastrand", "postcard", "serde", "simdutf8", "thiserror", "xxhash-rust"]);
     let found = dependencies("protocol/Cargo.toml", "[dependencies]");
     assert_eq!(found, allowed, "`protocol` decides; what does belongs into `actors` or `src`");
 }

@@ -10,6 +10,7 @@ use crate::ids::Timestamp;
 use crate::operation::{ChannelName, Message, Text, UserName};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use simdutf8::basic::from_utf8;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -144,7 +145,9 @@ pub(crate) fn pack<'a>(records: impl Iterator<Item = Record<'a>> + Clone) -> Vec
 
 /// The first of packed messages, and the rest; none when there is none, or it is malformed.
 fn unpack(packed: &[u8]) -> Option<(Record<'_>, &[u8])> {
-    postcard::take_from_bytes(packed).ok()
+    // As bytes, since a whole vector of them is checked at a time then.
+    let ((id, user, text), rest) = postcard::take_from_bytes::<(Timestamp, &[u8], &[u8])>(packed).ok()?;
+    Some(((id, from_utf8(user).ok()?, from_utf8(text).ok()?), rest))
 }
 
 /// The same, of bytes that come from network or disk.

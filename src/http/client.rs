@@ -153,9 +153,8 @@ fn answer(status: StatusCode, receipt: &Receipt, body: &Body<'_>) -> HttpRespons
     if receipt.copies > 0 {
         response.insert_header((COPIES, receipt.copies));
     }
-    let mut json = Vec::with_capacity(body.room());
-    match serde_json::to_writer(&mut json, body) {
-        Ok(()) => response.content_type(ContentType::json()).body(json),
+    match body.json() {
+        Ok(json) => response.content_type(ContentType::json()).body(json),
         Err(_) => ApiError::Internal("an answer has no JSON").error_response(),
     }
 }

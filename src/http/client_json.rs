@@ -2,6 +2,7 @@
 //!
 //! Fields stand in the order in which people look for them; programs need no order.
 
+use super::plain_json::{self, PlainStr};
 use jiff::fmt::StdFmtWrite;
 use jiff::fmt::temporal::DateTimePrinter;
 use lockstep_actors::gateway::{ClusterReport, DiskReport, NodeAnswer, NodeReport};
@@ -61,9 +62,9 @@ impl Serialize for Id {
 #[derive(Debug, Serialize)]
 pub struct MessageJson<'a> {
     id: Id,
-    channel: &'a str,
-    user: &'a str,
-    text: &'a str,
+    channel: PlainStr<'a>,
+    user: PlainStr<'a>,
+    text: PlainStr<'a>,
     posted_at: Instant,
     starred_by: &'a [UserName],
 }
@@ -72,9 +73,9 @@ impl<'a> From<&'a Message> for MessageJson<'a> {
     fn from(message: &'a Message) -> Self {
         Self {
             id: Id(message.id),
-            channel: message.channel.as_str(),
-            user: message.user.as_str(),
-            text: message.text.as_str(),
+            channel: PlainStr(message.channel.as_str()),
+            user: PlainStr(message.user.as_str()),
+            text: PlainStr(message.text.as_str()),
             posted_at: Instant(message.id),
             starred_by: &message.starred_by,
         }
@@ -84,7 +85,8 @@ impl<'a> From<&'a Message> for MessageJson<'a> {
 impl<'a> From<MessageRef<'a>> for MessageJson<'a> {
     fn from(message: MessageRef<'a>) -> Self {
         let MessageRef { id, channel, user, text, starred_by } = message;
-        Self { id: Id(id), channel: channel.as_str(), user, text, posted_at: Instant(id), starred_by }
+        let (channel, user, text) = (PlainStr(channel.as_str()), PlainStr(user), PlainStr(text));
+        Self { id: Id(id), channel, user, text, posted_at: Instant(id), starred_by }
     }
 }
 
@@ -116,7 +118,7 @@ impl<'a> From<&'a Channel> for ChannelJson<'a> {
     }
 }
 
-/// What an answer about stored data holds.
+/// What an answer about stored data holds; [`Body::json`] writes it.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Body<'a> {
@@ -151,20 +153,27 @@ pub enum Body<'a> {
 }
 
 /// What most answers take at most. Bytes.
-const ANSWER_BYTES: usize = 1_024;
+const BODY_BYTES: usize = 1_024;
 
 /// What a message takes beside what it has on its page, as a rule. Bytes.
 const MESSAGE_BYTES: usize = 256;
 
 impl Body<'_> {
+    /// Its JSON.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn json(&self) -> serde_json::Result<Vec<u8>> {
+        plain_json::write(self, self.room())
+    }
+
     /// How large it will be, roughly: a page that grows as it is written is copied twice. Bytes.
-    #[must_use]
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         match self {
             Self::Messages { messages: MessagesJson(page), .. } => {
-                ANSWER_BYTES + page.bytes() + page.len() * MESSAGE_BYTES
+                BODY_BYTES + page.bytes() + page.len() * MESSAGE_BYTES
             }
-            Self::Message { .. } | Self::Channel { .. } | Self::Channels { .. } => ANSWER_BYTES,
+            Self::Message { .. } | Self::Channel { .. } | Self::Channels { .. } => BODY_BYTES,
         }
     }
 }

@@ -210,7 +210,7 @@ mod tests {
 
     /// As a gateway answers.
     fn one_body(message: &Message) -> Vec<u8> {
-        serde_json::to_vec(&Body::Message { message: message.into() }).expect("JSON")
+        Body::Message { message: message.into() }.json().expect("JSON")
     }
 
     fn page_body(messages: &[Message]) -> Vec<u8> {
@@ -218,7 +218,7 @@ mod tests {
             messages.first().map_or_else(|| message(0, 0, CHANNELS[0], &[]).channel, |first| first.channel.clone());
         let messages = Messages::of(channel, messages);
         let messages = MessagesJson(&messages);
-        serde_json::to_vec(&Body::Messages { messages, next: None, has_more: false }).expect("JSON")
+        Body::Messages { messages, next: None, has_more: false }.json().expect("JSON")
     }
 
     /// The first channel's messages with these ids, as told.
