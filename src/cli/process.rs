@@ -84,7 +84,7 @@ fn voter_config(settings: &Settings, voter: Voter, address: Address, data_dir: &
         timing: settings.timing(),
         limits: settings.limits(),
         data_dir: data_dir.to_owned(),
-        faults: FaultPlan { fail_flush_file, ..FaultPlan::default() },
+        faults: FaultPlan { fail_flush_file },
     }
 }
 

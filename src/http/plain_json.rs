@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::{Formatter, Serializer as JsonSerializer};
 use std::io;
 
-/// A text. To be written by [`write`], which knows that bytes are a text; another JSON serializer takes them for numbers.
+/// A text. To be written by [`write()`], which knows that bytes are a text; another JSON serializer takes them for numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainStr<'a>(pub &'a str);
 

@@ -298,8 +298,7 @@ fn r5_the_thread_answers_in_order_and_stop_lets_the_directory_go() {
 fn r5_a_failing_flush_is_reported_once_and_nothing_is_said_to_be_durable() {
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("fail-flush");
-    let (handle, heard, failed) =
-        started(directory.path(), FaultPlan { fail_flush_file: Some(file.clone()), ..FaultPlan::default() });
+    let (handle, heard, failed) = started(directory.path(), FaultPlan { fail_flush_file: Some(file.clone()) });
     let entries = history(2);
     handle.ask(write_log(&entries[0]));
     assert!(heard.recv_timeout(PATIENCE).is_ok());
@@ -316,7 +315,7 @@ fn r5_a_failing_flush_is_reported_once_and_nothing_is_said_to_be_durable() {
 fn r7_what_needs_no_flush_does_not_wait_for_the_one_behind_it() {
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("fail-flush");
-    let faults = FaultPlan { fail_flush_file: Some(file.clone()), ..FaultPlan::default() };
+    let faults = FaultPlan { fail_flush_file: Some(file.clone()) };
     // What is said is taken one by one, and the storage waits so long: what is asked meanwhile is one group.
     let (events, heard) = sync_channel(0);
     let on_events: OnEvents = Box::new(move |batch| batch.into_iter().for_each(|event| drop(events.send(event))));
