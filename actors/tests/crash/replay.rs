@@ -30,9 +30,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether it removes a file whose path holds this.
-    pub fn removes(&self, part: &str) -> bool {
-        self.kind == b'u' && self.first.contains(part)
+    /// Whether it removes a table of an engine in use.
+    pub fn removes_table(&self) -> bool {
+        self.kind == b'u' && self.first.starts_with("data/engine/") && self.first.contains("/tables/")
     }
 }
 

@@ -150,6 +150,11 @@ impl History {
         own
     }
 
+    /// How many steps come before the snapshot.
+    pub fn steps_before_install(&self) -> usize {
+        self.install.0
+    }
+
     fn push(&mut self, step: Step, change: impl FnOnce(&mut State)) {
         let mut state = self.states.last().cloned().unwrap_or_default();
         change(&mut state);
